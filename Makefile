@@ -1,0 +1,55 @@
+# varve: a thin front for meson. `make run` and `make test` install what they need (tools/deps).
+SHELL := /bin/bash
+RELEASE := build/release
+DEBUG := build/debug
+.DEFAULT_GOAL := help
+.PHONY: help run build debug asan tsan bug test test-nightly fuzz bench fmt install deps clean lint
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
+
+deps: ## install the Debian packages a build needs (apt-get as root or sudo)
+	@tools/deps build
+
+run: build ## build and start the server with its embedded defaults
+	@exec $(RELEASE)/varve serve $(ARGS)
+
+build: deps ## release build, in build/release
+	@tools/build release
+
+debug: deps ## developer build (-Werror, asserts, no optimisation), in build/debug
+	@tools/build debug
+
+asan: deps ## AddressSanitizer and UndefinedBehaviorSanitizer build, in build/asan
+	@tools/build asan
+
+tsan: deps ## ThreadSanitizer build, in build/tsan
+	@tools/build tsan
+
+test: ## build and run the default suite (under 10 minutes on 2 cores)
+	@tools/deps test
+	@tools/test default
+
+test-nightly: ## the heavy suite: more crash states, more kills, sanitizers
+	@tools/deps test
+	@tools/test nightly
+
+fuzz: ## libFuzzer targets, 60 s each
+	@tools/deps test
+	@tools/fuzz
+
+bench: build ## compare with redis-server, etcd and a bare epoll echo in one run
+	@tools/deps bench
+	@bench/run
+
+lint: ## format, headers, room edges, banned calls
+	@tools/lint
+
+fmt: ## format every C file in place
+	@git ls-files '*.c' '*.h' '*.cc' | xargs clang-format -i
+
+install: build ## install the binary, client library, headers and man pages (DESTDIR, PREFIX)
+	@meson install -C $(RELEASE) --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+
+clean: ## remove every build
+	rm -rf build
