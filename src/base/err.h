@@ -8,27 +8,27 @@
 #define MUST_USE __attribute__((warn_unused_result))
 
 // X(name, text)
-#define VARVE_ERRORS(X)                                                                            \
-    X(OK, "ok")                                                                                    \
-    X(MISSING, "no such key")                                                                      \
-    X(CONFLICT, "version conflict")                                                                \
-    X(INVALID, "invalid request")                                                                  \
-    X(TOO_BIG, "over a size limit")                                                                \
-    X(COLD, "must be read from disk first")                                                        \
-    X(FULL, "memory is full of data that no checkpoint has written yet")                           \
-    X(NO_SPACE, "no space left on the data disk: writes are refused until space returns")          \
-    X(NO_MEMORY, "out of memory")                                                                  \
-    X(IO, "input/output error")                                                                    \
-    X(EXISTS, "already exists")                                                                    \
-    X(IN_USE, "in use by another process")                                                         \
-    X(DAMAGED, "stored data is damaged")                                                           \
-    X(FORMAT, "written in another format version")                                                 \
-    X(OVERFLOW, "number out of the 64-bit range")                                                  \
-    X(TYPE, "value has another type")                                                              \
-    X(REUSED, "idempotency key was used with another request")                                     \
-    X(CLOSED, "shutting down")                                                                     \
-    X(AGAIN, "not now")                                                                            \
-    X(NETWORK, "network error")                                                                    \
+#define VARVE_ERRORS(X)                                                                   \
+    X(OK, "ok")                                                                           \
+    X(MISSING, "no such key")                                                             \
+    X(CONFLICT, "version conflict")                                                       \
+    X(INVALID, "invalid request")                                                         \
+    X(TOO_BIG, "over a size limit")                                                       \
+    X(COLD, "must be read from disk first")                                               \
+    X(FULL, "memory is full of data that no checkpoint has written yet")                  \
+    X(NO_SPACE, "no space left on the data disk: writes are refused until space returns") \
+    X(NO_MEMORY, "out of memory")                                                         \
+    X(IO, "input/output error")                                                           \
+    X(EXISTS, "already exists")                                                           \
+    X(IN_USE, "in use by another process")                                                \
+    X(DAMAGED, "stored data is damaged")                                                  \
+    X(FORMAT, "written in another format version")                                        \
+    X(OVERFLOW, "number out of the 64-bit range")                                         \
+    X(TYPE, "value has another type")                                                     \
+    X(REUSED, "idempotency key was used with another request")                            \
+    X(CLOSED, "shutting down")                                                            \
+    X(AGAIN, "not now")                                                                   \
+    X(NETWORK, "network error")                                                           \
     X(UNSUPPORTED, "not supported")
 
 enum err {
@@ -37,6 +37,13 @@ enum err {
 #undef X
         ERR_COUNT
 };
+
+// For the rare failure that changes nothing; each use says why.
+#define ERR_IGNORE(call)            \
+    do {                            \
+        enum err ignored_ = (call); \
+        (void)ignored_;             \
+    } while (0)
 
 // A sentence for a person; always NUL-terminated, cut if too long.
 struct errmsg {

@@ -1,0 +1,10 @@
+#include "base/assert.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+
+void assert_failed(const char *what, const char *file, int line)
+{
+    log_event(LOG_ERROR, "assertion_failed", "condition=%s at=%s:%d", log_quote(what), file, line);
+    abort();
+}

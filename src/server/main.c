@@ -1,0 +1,6 @@
+#include <stdio.h>
+
+int main(void)
+{
+    return puts("varve " VARVE_VERSION) < 0;
+}
