@@ -10,6 +10,7 @@
 #define LIMIT_WAL_BUFFER          (96u << 20)  // bytes accepted and not yet written by the flusher
 #define LIMIT_HTTP_HEADERS        (16u << 10)  // bytes of request line and headers
 #define LIMIT_HTTP_URL            (32u << 10)  // bytes of the request target
+#define LIMIT_JSON_DEPTH          128u         // arrays and objects inside one another
 #define LIMIT_LIST                10000u       // keys in one listing page
 #define LIMIT_THREADS             256u         // event-loop threads
 #define LIMIT_READ_CHUNK          (256u << 10) // bytes one recv may bring
