@@ -12,16 +12,20 @@
 //
 // A `struct json` is the document and an index into its tape, so a cursor costs two registers.
 // simdjson says that a text is wrong but not where; explain() below finds that out, only then.
-#include "base/json.h"
-#include "base/assert.h"
-#include "base/limits.h"
-
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <simdjson.h>
 #include <string>
+
+extern "C" { // the C headers do not say so themselves
+#include "base/assert.h"
+#include "base/json.h"
+#include "base/limits.h"
+}
 
 static_assert(BUF_PADDING >= simdjson::SIMDJSON_PADDING, "buffers must satisfy simdjson");
 static_assert(simdjson::SIMDJSON_VERSION_MAJOR == 3,

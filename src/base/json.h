@@ -9,10 +9,6 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 enum json_kind {
     JSON_NULL,
     JSON_BOOL,
@@ -73,9 +69,5 @@ MUST_USE
 enum err json_put_int(struct buf *b, int64_t v);
 MUST_USE
 enum err json_put_uint(struct buf *b, uint64_t v);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif
