@@ -1,0 +1,441 @@
+// The codec of proto/varve.proto, by hand. A transaction's payload is a run of fields
+//
+//     0x0a  varint length of a Change      (field 1 of Transaction, length-delimited)
+//       tag varint length of the kind      (field number of Change = enum change_kind)
+//         fields of Put, Delete, ...       (FIELDS_* below)
+//
+// proto3 rules: a scalar that is zero and bytes that are empty are left out; fields are written in
+// rising order; a reader takes them in any order, the last of several, and skips what it does not
+// know. Stricter than protobuf: a known field with another wire type, a Change with two kinds, an
+// enum outside its range, a key or value over its hard limit, and groups are damage, because this
+// program never wrote them.
+#include "op/op.h"
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+// F(number, wire form, member of struct change), in rising order. Numbers stay below 16 (a tag is
+// one byte). U32 is a varint that must fit 32 bits.
+#define FIELDS_PUT(F)         \
+    F(1, BYTES, key)          \
+    F(2, U64, version)        \
+    F(3, U32, type)           \
+    F(4, BYTES, value)        \
+    F(5, FIXED64, expires_ms) \
+    F(6, U32, space)
+#define FIELDS_DELETE(F) \
+    F(1, BYTES, key)     \
+    F(2, U64, version)   \
+    F(3, U32, space)
+
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
+enum { TAG_CHANGES = 1 << 3 | WIRE_BYTES };
+
+#define X(name, field, text) _Static_assert((field) < 16, "the tag of " text " is one byte");
+VARVE_CHANGES(X)
+#undef X
+
+static const char *kind_name(enum change_kind k)
+{
+    switch (k) {
+#define X(name, field, text) \
+    case CHANGE_##name:      \
+        return text;
+        VARVE_CHANGES(X)
+#undef X
+    }
+    return "unknown change";
+}
+
+// Is `v` laid out as its type says? (That strings are UTF-8 and arrays JSON is the edges'
+// business.)
+static bool layout_fits(enum value_type t, struct slice v)
+{
+    switch (t) {
+    case VALUE_INT:
+    case VALUE_FLOAT:
+        return v.n == 8;
+    case VALUE_BOOL:
+        return v.n == 1 && v.p[0] <= 1;
+    default:
+        return true;
+    }
+}
+
+// NULL, or what a change has that no valid one has. Asserted before writing, checked after reading.
+static const char *what_is_wrong(const struct change *c)
+{
+    if (c->space != SPACE_KEYS && c->space != SPACE_IDEM)
+        return "a space of keys that does not exist";
+    if (c->key.n == 0)
+        return "no key";
+    if (c->key.n > LIMIT_KEY_HARD)
+        return "a key over the hard limit";
+    if (c->kind != CHANGE_PUT)
+        return NULL;
+    if ((unsigned)c->type >= VALUE_TYPES)
+        return "a value type that does not exist";
+    if (c->value.n >= LIMIT_VALUE_HARD)
+        return "a value over the hard limit";
+    if (!layout_fits(c->type, c->value))
+        return "a value that is not laid out as its type says";
+    return NULL;
+}
+
+// ---- writing ------------------------------------------------------------------------------------
+
+static size_t varint_size(uint64_t v)
+{
+    unsigned bits = 64 - (unsigned)__builtin_clzll(v | 1);
+    return (bits + 6) / 7;
+}
+
+static uint8_t *write_varint(uint8_t *p, uint64_t v)
+{
+    for (; v >= 0x80; v >>= 7)
+        *p++ = (uint8_t)(v | 0x80);
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+static size_t size_U64(uint64_t v)
+{
+    return v ? 1 + varint_size(v) : 0;
+}
+static size_t size_U32(uint32_t v)
+{
+    return size_U64(v);
+}
+static size_t size_FIXED64(uint64_t v)
+{
+    return v ? 1 + 8 : 0;
+}
+static size_t size_BYTES(struct slice s)
+{
+    return s.n ? 1 + varint_size(s.n) + s.n : 0;
+}
+
+static uint8_t *write_U64(uint8_t *p, unsigned number, uint64_t v)
+{
+    if (!v)
+        return p;
+    *p++ = (uint8_t)(number << 3 | WIRE_VARINT);
+    return write_varint(p, v);
+}
+static uint8_t *write_U32(uint8_t *p, unsigned number, uint32_t v)
+{
+    return write_U64(p, number, v);
+}
+static uint8_t *write_FIXED64(uint8_t *p, unsigned number, uint64_t v)
+{
+    if (!v)
+        return p;
+    *p++ = (uint8_t)(number << 3 | WIRE_FIXED64);
+    store64(p, v);
+    return p + 8;
+}
+static uint8_t *write_BYTES(uint8_t *p, unsigned number, struct slice s)
+{
+    if (!s.n)
+        return p;
+    *p++ = (uint8_t)(number << 3 | WIRE_BYTES);
+    p = write_varint(p, s.n);
+    memcpy(p, s.p, s.n);
+    return p + s.n;
+}
+
+// Bytes of the kind's own message.
+static size_t body_size(const struct change *c)
+{
+    switch (c->kind) {
+#define F(number, form, member) +size_##form(c->member)
+#define X(name, field, text) \
+    case CHANGE_##name:      \
+        return 0 FIELDS_##name(F);
+        VARVE_CHANGES(X)
+#undef X
+#undef F
+    }
+    assert_failed("a change of a known kind", __FILE__, __LINE__);
+}
+
+static uint8_t *write_body(uint8_t *p, const struct change *c)
+{
+    switch (c->kind) {
+#define F(number, form, member) p = write_##form(p, number, c->member);
+#define X(name, field, text) \
+    case CHANGE_##name:      \
+        FIELDS_##name(F) return p;
+        VARVE_CHANGES(X)
+#undef X
+#undef F
+    }
+    assert_failed("a change of a known kind", __FILE__, __LINE__);
+}
+
+size_t op_size(const struct change *c)
+{
+    size_t body = body_size(c);
+    size_t change = 1 + varint_size(body) + body;
+    return 1 + varint_size(change) + change;
+}
+
+void op_append(struct buf *b, const struct change *c)
+{
+    VERIFY(what_is_wrong(c) == NULL);
+    size_t body = body_size(c);
+    size_t change = 1 + varint_size(body) + body;
+    VERIFY(b->cap - b->end >= 1 + varint_size(change) + change);
+    uint8_t *p = buf_tail(b);
+    *p++ = TAG_CHANGES;
+    p = write_varint(p, change);
+    *p++ = (uint8_t)((unsigned)c->kind << 3 | WIRE_BYTES);
+    p = write_varint(p, body);
+    uint8_t *end = write_body(p, c);
+    VERIFY(end == p + body);
+    b->end = (size_t)(end - b->data);
+}
+
+// ---- reading ------------------------------------------------------------------------------------
+
+static bool read_varint(struct slice *s, uint64_t *v)
+{
+    uint64_t got = 0;
+    for (unsigned i = 0; i < 10 && i < s->n; i++) {
+        uint64_t byte = s->p[i];
+        if (i == 9 && byte > 1)
+            return false; // past 64 bits
+        got |= (byte & 0x7f) << (7 * i);
+        if (byte < 0x80) {
+            *v = got;
+            *s = slice_of(s->p + i + 1, s->n - i - 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+// One field as it stands on the wire.
+struct field {
+    uint32_t number;
+    unsigned wire;
+    uint64_t scalar;    // varint, fixed64, fixed32
+    struct slice bytes; // length-delimited
+};
+
+static bool read_field(struct slice *s, struct field *f)
+{
+    uint64_t tag;
+    if (!read_varint(s, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
+        return false;
+    *f = (struct field){.number = (uint32_t)(tag >> 3), .wire = tag & 7};
+    size_t fixed;
+    switch (f->wire) {
+    case WIRE_VARINT:
+        return read_varint(s, &f->scalar);
+    case WIRE_BYTES:
+        if (!read_varint(s, &f->scalar) || f->scalar > s->n)
+            return false;
+        f->bytes = slice_of(s->p, (size_t)f->scalar);
+        *s = slice_of(s->p + f->bytes.n, s->n - f->bytes.n);
+        return true;
+    case WIRE_FIXED64:
+    case WIRE_FIXED32:
+        fixed = f->wire == WIRE_FIXED64 ? 8 : 4;
+        if (s->n < fixed)
+            return false;
+        f->scalar = fixed == 8 ? load64(s->p) : load32(s->p);
+        *s = slice_of(s->p + fixed, s->n - fixed);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool take_U64(const struct field *f, uint64_t *v)
+{
+    *v = f->scalar;
+    return f->wire == WIRE_VARINT;
+}
+static bool take_U32(const struct field *f, uint32_t *v)
+{
+    *v = (uint32_t)f->scalar;
+    return f->wire == WIRE_VARINT && f->scalar <= UINT32_MAX;
+}
+static bool take_FIXED64(const struct field *f, uint64_t *v)
+{
+    *v = f->scalar;
+    return f->wire == WIRE_FIXED64;
+}
+static bool take_BYTES(const struct field *f, struct slice *v)
+{
+    *v = f->bytes;
+    return f->wire == WIRE_BYTES;
+}
+
+// What a field is read into before it becomes a member of struct change (enums have their own
+// types).
+typedef uint64_t wire_U64;
+typedef uint32_t wire_U32;
+typedef uint64_t wire_FIXED64;
+typedef struct slice wire_BYTES;
+
+// Takes one field of c->kind's message. False: the field has the wrong form.
+static bool take_field(struct change *c, const struct field *f)
+{
+    switch (c->kind) {
+#define F(num, form, member)                  \
+    case num: {                               \
+        wire_##form v;                        \
+        if (!take_##form(f, &v))              \
+            return false;                     \
+        c->member = (__typeof__(c->member))v; \
+        return true;                          \
+    }
+#define X(name, number_, text) \
+    case CHANGE_##name:        \
+        switch (f->number) {   \
+            FIELDS_##name(F)   \
+        }                      \
+        return true;
+        VARVE_CHANGES(X)
+#undef X
+#undef F
+    }
+    return false;
+}
+
+static bool known_kind(uint32_t number)
+{
+    switch (number) {
+#define X(name, field, text) case field:
+        VARVE_CHANGES(X)
+#undef X
+        return true;
+    default:
+        return false;
+    }
+}
+
+static enum err read_change(struct slice s, struct change *c, struct errmsg *msg)
+{
+    struct field f;
+    struct slice body = {NULL, 0};
+    uint32_t kind = 0;
+    uint32_t unknown = 0;
+    while (s.n) {
+        if (!read_field(&s, &f))
+            return err_set(msg, ERR_DAMAGED, "a change is cut short or not protobuf");
+        if (!known_kind(f.number)) {
+            unknown = f.number;
+            continue;
+        }
+        if (kind || f.wire != WIRE_BYTES)
+            return err_set(msg, ERR_DAMAGED, "a change has two kinds, or one that is no message");
+        kind = f.number;
+        body = f.bytes;
+    }
+    if (!kind && unknown)
+        return err_set(msg, ERR_FORMAT, "a change of unknown kind %" PRIu32, unknown);
+    if (!kind)
+        return err_set(msg, ERR_DAMAGED, "a change that changes nothing");
+
+    *c = (struct change){.kind = (enum change_kind)kind};
+    while (body.n)
+        if (!read_field(&body, &f) || !take_field(c, &f))
+            return err_set(msg, ERR_DAMAGED, "a %s is cut short or does not follow its schema",
+                           kind_name(c->kind));
+    const char *wrong = what_is_wrong(c);
+    if (wrong)
+        return err_set(msg, ERR_DAMAGED, "a %s has %s", kind_name(c->kind), wrong);
+    return ERR_OK;
+}
+
+enum err op_next(struct op_reader *r, struct change *c, struct errmsg *msg)
+{
+    while (r->rest.n) {
+        struct field f;
+        if (!read_field(&r->rest, &f))
+            return err_set(msg, ERR_DAMAGED, "a transaction is cut short or not protobuf");
+        if (f.number != TAG_CHANGES >> 3)
+            continue;
+        if (f.wire != WIRE_BYTES)
+            return err_set(msg, ERR_DAMAGED, "a transaction's changes have wire type %u", f.wire);
+        return read_change(f.bytes, c, msg);
+    }
+    return ERR_MISSING;
+}
+
+// ---- for people
+// -----------------------------------------------------------------------------------
+
+const char *value_type_name(enum value_type t)
+{
+    switch (t) {
+    case VALUE_BYTES:
+        return "bytes";
+    case VALUE_STRING:
+        return "string";
+    case VALUE_INT:
+        return "integer";
+    case VALUE_FLOAT:
+        return "float";
+    case VALUE_BOOL:
+        return "bool";
+    case VALUE_ARRAY:
+        return "array";
+    case VALUE_TYPES:
+        break;
+    }
+    return "unknown type";
+}
+
+// Quotes at most KEY_SHOWN bytes of a key; what is not printable ASCII becomes \xNN.
+enum { KEY_SHOWN = 64 };
+
+static void quote_key(struct slice key, char text[4 * KEY_SHOWN + 8])
+{
+    static const char hex[] = "0123456789abcdef";
+    char *t = text;
+    *t++ = '"';
+    for (size_t i = 0; i < key.n && i < KEY_SHOWN; i++) {
+        uint8_t byte = key.p[i];
+        if (byte == '"' || byte == '\\') {
+            *t++ = '\\';
+            *t++ = (char)byte;
+        } else if (byte >= 0x20 && byte < 0x7f) {
+            *t++ = (char)byte;
+        } else {
+            *t++ = '\\';
+            *t++ = 'x';
+            *t++ = hex[byte >> 4];
+            *t++ = hex[byte & 15];
+        }
+    }
+    *t++ = '"';
+    if (key.n > KEY_SHOWN)
+        for (int i = 0; i < 3; i++)
+            *t++ = '.';
+    *t = 0;
+}
+
+void op_describe(const struct change *c, char *text, size_t cap)
+{
+    char key[4 * KEY_SHOWN + 8];
+    quote_key(c->key, key);
+    const char *idem = c->space == SPACE_IDEM ? " (idempotency)" : "";
+    int n =
+        snprintf(text, cap, "%s %s%s version %" PRIu64, kind_name(c->kind), key, idem, c->version);
+    if (n < 0 || (size_t)n >= cap || c->kind != CHANGE_PUT)
+        return;
+    size_t at = (size_t)n;
+    bool plain = c->type == VALUE_BYTES;
+    n = snprintf(text + at, cap - at, ", %s%s%zu bytes", plain ? "" : value_type_name(c->type),
+                 plain ? "" : " of ", c->value.n);
+    if (n < 0 || (size_t)n >= cap - at || !c->expires_ms)
+        return;
+    at += (size_t)n;
+    (void)snprintf(text + at, cap - at, ", expires %" PRIu64, c->expires_ms);
+}
