@@ -1,21 +1,27 @@
-// Event loops and connections; knows bytes, never operations. Each loop is one thread with an epoll set.
-// The first loop accepts and hands connections out in turn, so that they spread evenly.
+// Event loops and connections; knows bytes, never operations. Each loop is one thread with an epoll
+// set. The first loop accepts and hands connections out in turn, so that they spread evenly.
 //
 // Phases of a loop's turn, in order:
 //   1 wait      epoll_wait, not at all if the mailbox has something
-//   2 input     every readable connection: recv into its in-buffer, protocol->on_input, send what may leave
-//   3 mailbox   resumed connections and new ones
-//   4 kick      net_options.after_batch, once, if any on_input ran (the write-ahead log's kick)
-//   5 release   connections whose gates the durable sequence has passed: send
-//   6 timers    deadlines, slow readers, shrinking of idle buffers (every 100 ms)
+//   2 input     every readable connection: recv into its in-buffer, protocol->on_input, send what
+//   may leave 3 mailbox   resumed connections and new ones 4 kick      net_options.after_batch,
+//   once, if any on_input ran (the write-ahead log's kick) 5 release   connections whose gates the
+//   durable sequence has passed: send 6 timers    deadlines, slow readers, shrinking of idle
+//   buffers (every 100 ms)
 //
 // Connection states (state: what it waits for -> next):
 //   OPEN      input; reads and calls on_input
 //   WAITING   conn_resume, after on_input returned CONN_WAIT; input is not read past one buffer
 //   BLOCKED   its peer to read: LIMIT_OUT_STOP reply bytes pending; nothing is read or executed
-//   CLOSING   pending replies to leave, after CONN_CLOSE or the peer's half close; then FIN, lingers
+//   CLOSING   pending replies to leave, after CONN_CLOSE or the peer's half close; then FIN,
+//   lingers
 //             until the peer closes or 1 s, so that the last reply is not cut by a reset
 //   DEAD      its holds to be dropped; the socket is closed
+//
+// Memory: a connection with nothing buffered holds no buffer. Input is received into a buffer that
+// the loop's connections share; what on_input leaves unconsumed is copied to a buffer of the
+// connection's own. So pointers into conn_in and conn_out are good until on_input returns, offsets
+// from their starts for as long as nobody consumes.
 #ifndef VARVE_NET_NET_H
 #define VARVE_NET_NET_H
 
@@ -39,14 +45,18 @@ struct protocol {
     size_t in_max;     // most unconsumed input bytes; reading pauses there
     void *arg;         // for conn_arg
     enum err (*on_open)(struct conn *c); // may be NULL
-    // Takes complete requests from conn_in, appends replies to conn_out. Called again when more input came
-    // (at end of input too, with conn_eof) or after conn_resume. Must make progress or return
-    // CONN_MORE; returns after at most LIMIT_OUT_STOP pending bytes with CONN_MORE and is called again when
-    // they have drained.
+    // Takes complete requests from conn_in, appends replies to conn_out. Called again when more
+    // input came (at end of input too, with conn_eof) or after conn_resume. Must make progress or
+    // return CONN_MORE; returns as soon as conn_pending is LIMIT_OUT_STOP or more, with CONN_MORE,
+    // and is called again when they have drained. A connection whose in_max bytes of input it
+    // leaves as they are is dropped.
     enum conn_verdict (*on_input)(struct conn *c);
     // The deadline set by conn_deadline has passed. May append a last reply. NULL: drop.
+    // Put off while the connection is WAITING or BLOCKED; not called once it is CLOSING.
     enum conn_verdict (*on_deadline)(struct conn *c);
-    void (*on_close)(struct conn *c); // release what the state holds; may be NULL
+    // Releases what the state holds; may be NULL. Called once, after the socket is closed and the
+    // last hold is dropped, unless on_open failed.
+    void (*on_close)(struct conn *c);
 };
 
 struct net_options {
@@ -58,23 +68,29 @@ struct net_options {
 };
 
 struct net_stats {
-    uint64_t connections;      // open now
-    uint64_t accepted;         // ever
-    uint64_t refused;          // over the limit
+    uint64_t connections; // open now
+    uint64_t accepted;    // ever
+    uint64_t refused;     // over the limit
     uint64_t bytes_in;
     uint64_t bytes_out;
-    uint64_t buffer_bytes;     // memory of all connection buffers
-    uint64_t slow_closed;      // closed for not reading
+    uint64_t buffer_bytes; // memory of all connection buffers
+    uint64_t slow_closed;  // closed for not reading
 };
 
-MUST_USE enum err net_new(struct net **n, const struct net_options *o);
+MUST_USE
+enum err net_new(struct net **n, const struct net_options *o);
 // Binds; call before net_start. `bound` (cap >= 64) gets the address really bound.
-MUST_USE enum err net_listen(struct net *n, const struct protocol *p, const char *addr, char *bound,
-                             size_t cap, struct errmsg *msg);
-MUST_USE enum err net_start(struct net *n);
-// Stops accepting, lets requests under way finish and pending replies leave for up to drain_ms, then closes
-// everything and joins the threads.
+MUST_USE
+enum err net_listen(struct net *n, const struct protocol *p, const char *addr, char *bound,
+                    size_t cap, struct errmsg *msg);
+MUST_USE
+enum err net_start(struct net *n);
+// Stops accepting, lets requests under way finish and pending replies leave for up to drain_ms,
+// then closes everything and joins the threads. Connections held by other threads live on until
+// net_free.
 void net_stop(struct net *n, uint64_t drain_ms);
+// No other thread may hold a connection any more, nor call net_durable. Calls on_close for those
+// that were held. Stops first if net_stop was not called.
 void net_free(struct net *n);
 // The durable sequence advanced: releases gates. Any thread.
 void net_durable(struct net *n, uint64_t seq);
@@ -97,8 +113,9 @@ void conn_gate(struct conn *c, uint64_t mark, uint64_t seq);
 void conn_deadline(struct conn *c, uint64_t ms);
 // Keeps the struct (not the socket) until conn_resume; call before handing `c` to another thread.
 void conn_hold(struct conn *c);
-// From any thread: ends the wait begun by CONN_WAIT and drops the hold. If the connection died meanwhile,
-// on_input is not called again.
+// From any thread, once for each conn_hold: ends the wait begun by CONN_WAIT (also before on_input
+// has returned it) and drops the hold. If the connection died meanwhile, on_input is not called
+// again.
 void conn_resume(struct conn *c);
 // True if the socket is gone: what was asked for has no reader any more. Any thread.
 bool conn_dead(const struct conn *c);
