@@ -11,28 +11,29 @@
 // suffixes), TIME (milliseconds; us ms s m h d suffixes; kept in microseconds), CHOICE (values in
 // help up to ':', separated by '|').
 // The flag is --section-key with _ as -, except that [server] keys are --key.
-#define VARVE_CONFIG(X)                                                                            \
-    X(server, data, TEXT, "./varve-data", 0, 0, "data directory")                                  \
-    X(server, http, TEXT, "127.0.0.1:8080", 0, 0, "HTTP address, or off")                          \
-    X(server, binary, TEXT, "127.0.0.1:3000", 0, 0, "binary protocol address, or off")             \
-    X(server, threads, COUNT, "0", 0, 256, "event-loop threads; 0 is one a core")                  \
-    X(server, max_connections, COUNT, "10000", 1, 1000000, "open client connections at most")      \
-    X(server, log_level, CHOICE, "info", 0, 0, "debug|info|warn|error: least severity logged")     \
-    X(server, insecure_listen, CHOICE, "off", 0, 0,                                                \
-      "off|on: allow listening beyond loopback although there is no authentication yet")           \
-    X(limits, key, SIZE, "4k", 1, 61440, "key bytes at most")                                      \
-    X(limits, value, SIZE, "1m", 1, 16777215, "value bytes at most")                               \
-    X(limits, request, SIZE, "8m", 1024, 67108864, "request bytes at most")                        \
-    X(storage, batch_time, TIME, "0", 0, 10000000, "how long a commit group may wait for more")    \
-    X(storage, max_batch_size, SIZE, "1m", 1, 67108864, "bytes at which a group stops waiting")    \
-    X(storage, max_block_size, SIZE, "64m", 65536, 1073741824, "bytes of a write-ahead log segment") \
-    X(storage, max_blocks, COUNT, "16", 2, 10000, "segments before a checkpoint must drop some")   \
-    X(storage, memory_limit, SIZE, "0", 0, 1099511627776,                                          \
-      "resident bytes aimed at; 0 is half of the machine's memory")                                \
-    X(storage, durability, CHOICE, "fsync", 0, 0,                                                  \
-      "fsync|relaxed: when replies leave; relaxed does not wait for the disk")                     \
-    X(storage, checkpoint_interval, TIME, "60s", 0, 86400000000,                                   \
-      "how often dirty data is checkpointed; 0 only when segments run out")                        \
+#define VARVE_CONFIG(X)                                                                          \
+    X(server, data, TEXT, "./varve-data", 0, 0, "data directory")                                \
+    X(server, http, TEXT, "127.0.0.1:8080", 0, 0, "HTTP address, or off")                        \
+    X(server, binary, TEXT, "127.0.0.1:3000", 0, 0, "binary protocol address, or off")           \
+    X(server, threads, COUNT, "0", 0, 256, "event-loop threads; 0 is one a core")                \
+    X(server, max_connections, COUNT, "10000", 1, 1000000, "open client connections at most")    \
+    X(server, log_level, CHOICE, "info", 0, 0, "debug|info|warn|error: least severity logged")   \
+    X(server, insecure_listen, CHOICE, "off", 0, 0,                                              \
+      "off|on: allow listening beyond loopback although there is no authentication yet")         \
+    X(limits, key, SIZE, "4k", 1, 61440, "key bytes at most")                                    \
+    X(limits, value, SIZE, "1m", 1, 16777215, "value bytes at most")                             \
+    X(limits, request, SIZE, "8m", 1024, 67108864, "request bytes at most")                      \
+    X(storage, batch_time, TIME, "0", 0, 10000000, "how long a commit group may wait for more")  \
+    X(storage, max_batch_size, SIZE, "1m", 1, 67108864, "bytes at which a group stops waiting")  \
+    X(storage, max_block_size, SIZE, "64m", 65536, 1073741824,                                   \
+      "bytes of a write-ahead log segment")                                                      \
+    X(storage, max_blocks, COUNT, "16", 2, 10000, "segments before a checkpoint must drop some") \
+    X(storage, memory_limit, SIZE, "0", 0, 1099511627776,                                        \
+      "resident bytes aimed at; 0 is half of the machine's memory")                              \
+    X(storage, durability, CHOICE, "fsync", 0, 0,                                                \
+      "fsync|relaxed: when replies leave; relaxed does not wait for the disk")                   \
+    X(storage, checkpoint_interval, TIME, "60s", 0, 86400000000,                                 \
+      "how often dirty data is checkpointed; 0 only when segments run out")                      \
     X(storage, read_threads, COUNT, "4", 1, 64, "threads that read cold data from disk")
 
 enum config_id {
@@ -48,12 +49,15 @@ struct config;
 struct config *config_new(void);
 void config_free(struct config *c);
 // Reads an INI file. Errors name the file and line: unknown section or key, bad value.
-MUST_USE enum err config_load_file(struct config *c, const char *path, struct errmsg *msg);
+MUST_USE
+enum err config_load_file(struct config *c, const char *path, struct errmsg *msg);
 // Takes every VARVE_SECTION_KEY of the environment; an unknown VARVE_* name is an error.
-MUST_USE enum err config_load_env(struct config *c, struct errmsg *msg);
+MUST_USE
+enum err config_load_env(struct config *c, struct errmsg *msg);
 // Sets one key from text; `where` says where it came from, for the error ("--http", "line 3").
-MUST_USE enum err config_set(struct config *c, enum config_id id, const char *text,
-                             const char *where, struct errmsg *msg);
+MUST_USE
+enum err config_set(struct config *c, enum config_id id, const char *text, const char *where,
+                    struct errmsg *msg);
 // The id of a flag's name without dashes ("http", "storage-batch-time"); false if there is none.
 bool config_find_flag(const char *flag, enum config_id *id);
 const char *config_text(const struct config *c, enum config_id id);
@@ -61,7 +65,9 @@ const char *config_text(const struct config *c, enum config_id id);
 uint64_t config_number(const struct config *c, enum config_id id);
 // True if a CHOICE is set to `value`.
 bool config_is(const struct config *c, enum config_id id, const char *value);
-// Prints every key, default and help: for --help. Returns ERR_IO if `file` (a FILE *) fails.
-MUST_USE enum err config_help(void *file);
+// Prints every key with its help, range, flag, variable and default, as a valid INI file: for
+// --help. Returns ERR_IO if `file` (a FILE *) fails.
+MUST_USE
+enum err config_help(void *file);
 
 #endif

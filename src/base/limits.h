@@ -20,5 +20,6 @@
 #define LIMIT_IDEMPOTENCY_KEY     128u         // bytes
 #define LIMIT_IDEMPOTENCY_TTL_MS  86400000ull  // how long a first result is kept
 #define LIMIT_PATH                4096u        // bytes of a file path
+#define LIMIT_CONFIG_FILE         (1u << 20)   // bytes of a configuration file
 
 #endif

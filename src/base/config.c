@@ -1,0 +1,453 @@
+// Configuration: one catalogue (base/config.h), three ways in. INI syntax is libinih's; lines are
+// cut here, so that every error knows its line and nothing is silently joined, split or dropped.
+#include "base/config.h"
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/os.h"
+
+#include <ctype.h>
+#include <ini.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NAME_MAX_BYTES 64 // of a key's spelled name, "section.key" and the like, with its NUL
+
+enum kind { KIND_TEXT, KIND_COUNT, KIND_SIZE, KIND_TIME, KIND_CHOICE };
+
+struct key {
+    const char *section, *name;
+    enum kind kind;
+    const char *initial;
+    uint64_t min, max;
+    const char *help;
+};
+
+static const struct key keys[] = {
+#define X(section, key, kind, def, min, max, help) \
+    {#section, #key, KIND_##kind, def, min, max, help},
+    VARVE_CONFIG(X)
+#undef X
+};
+
+#define X(section, key, kind, def, min, max, help) \
+    _Static_assert(sizeof "VARVE_" #section "_" #key <= NAME_MAX_BYTES, "name too long: " #key);
+VARVE_CONFIG(X)
+#undef X
+
+struct config {
+    char *text[CONFIG_COUNT]; // as given
+    uint64_t number[CONFIG_COUNT];
+};
+
+// Suffixes from the largest unit down; a plain number is in the unit of factor `plain`.
+struct unit {
+    const char *suffix;
+    uint64_t factor;
+};
+static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
+static const struct unit size_units[] = {
+    {"g", 1u << 30}, {"m", 1u << 20}, {"k", 1u << 10}, {"", 1}, {NULL, 0}};
+static const struct unit time_units[] = {{"d", 86400000000u}, {"h", 3600000000u}, {"m", 60000000},
+                                         {"s", 1000000},      {"ms", 1000},       {"", 1000},
+                                         {"us", 1},           {NULL, 0}};
+
+static const struct unit *units_of(enum kind kind)
+{
+    return kind == KIND_SIZE ? size_units : kind == KIND_TIME ? time_units : count_units;
+}
+
+// What a number of this kind looks like, for errors.
+static const char *shape_of(enum kind kind)
+{
+    switch (kind) {
+    case KIND_SIZE:
+        return "a number of bytes, or of k, m or g (\"64k\")";
+    case KIND_TIME:
+        return "a number of milliseconds, or of us, ms, s, m, h or d (\"5s\")";
+    default:
+        return "a number";
+    }
+}
+
+// Digits and a suffix of `units`; ERR_OVERFLOW past 64 bits, ERR_INVALID for anything else.
+static enum err parse_number(const char *text, const struct unit *units, uint64_t *value)
+{
+    const char *c = text;
+    uint64_t v = 0;
+    bool over = false;
+    for (; *c >= '0' && *c <= '9'; c++)
+        over |= __builtin_mul_overflow(v, 10u, &v) |
+                __builtin_add_overflow(v, (uint64_t)(*c - '0'), &v);
+    if (c == text)
+        return ERR_INVALID;
+    for (; units->suffix; units++)
+        if (strcasecmp(c, units->suffix) == 0) {
+            over |= __builtin_mul_overflow(v, units->factor, value);
+            return over ? ERR_OVERFLOW : ERR_OK;
+        }
+    return ERR_INVALID;
+}
+
+// In the largest unit that divides it.
+static void format_number(uint64_t v, const struct unit *units, char *text, size_t cap)
+{
+    while (units[1].suffix && (v == 0 || v % units->factor != 0))
+        units++;
+    (void)snprintf(text, cap, "%" PRIu64 "%s", v / units->factor, v ? units->suffix : "");
+}
+
+// The range of a number as a person would write it.
+static void format_range(const struct key *k, char *text, size_t cap)
+{
+    char min[32], max[32];
+    format_number(k->min, units_of(k->kind), min, sizeof min);
+    format_number(k->max, units_of(k->kind), max, sizeof max);
+    (void)snprintf(text, cap, "%s to %s", min, max);
+}
+
+// Bytes of a CHOICE's help that list its values, "a|b|c".
+static size_t choices_length(const struct key *k)
+{
+    return strcspn(k->help, ":");
+}
+
+static bool is_choice(const struct key *k, const char *text)
+{
+    const char *at = k->help, *end = at + choices_length(k);
+    while (at < end) {
+        size_t n = strcspn(at, "|:");
+        if (strlen(text) == n && memcmp(at, text, n) == 0)
+            return true;
+        at += n + 1;
+    }
+    return false;
+}
+
+struct config *config_new(void)
+{
+    struct config *c = calloc(1, sizeof *c);
+    for (enum config_id id = 0; c && id < CONFIG_COUNT; id++) {
+        enum err e = config_set(c, id, keys[id].initial, "default", NULL);
+        VERIFY(e == ERR_OK || e == ERR_NO_MEMORY);
+        if (e != ERR_OK) {
+            config_free(c);
+            return NULL;
+        }
+    }
+    return c;
+}
+
+void config_free(struct config *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < CONFIG_COUNT; i++)
+        free(c->text[i]);
+    free(c);
+}
+
+// Checks `text` against the key's kind and range; *number is set for the kinds that have one.
+static enum err check(const struct key *k, const char *text, uint64_t *number, const char *where,
+                      struct errmsg *msg)
+{
+    char range[80];
+    enum err e;
+    *number = 0;
+    switch (k->kind) {
+    case KIND_TEXT:
+        if (!*text && *k->initial)
+            return err_set(msg, ERR_INVALID, "%s: %s.%s is empty", where, k->section, k->name);
+        if (strlen(text) >= LIMIT_PATH)
+            return err_set(msg, ERR_TOO_BIG, "%s: %s.%s is longer than %u bytes", where, k->section,
+                           k->name, LIMIT_PATH - 1);
+        return ERR_OK;
+    case KIND_CHOICE:
+        if (!is_choice(k, text))
+            return err_set(msg, ERR_INVALID, "%s: %s.%s: \"%s\" is not one of %.*s", where,
+                           k->section, k->name, text, (int)choices_length(k), k->help);
+        return ERR_OK;
+    default:
+        e = parse_number(text, units_of(k->kind), number);
+        if (e == ERR_INVALID)
+            return err_set(msg, e, "%s: %s.%s: \"%s\" is not %s", where, k->section, k->name, text,
+                           shape_of(k->kind));
+        format_range(k, range, sizeof range);
+        if (e == ERR_OVERFLOW || *number < k->min || *number > k->max)
+            return err_set(msg, ERR_INVALID, "%s: %s.%s: %s is out of the range %s", where,
+                           k->section, k->name, text, range);
+        return ERR_OK;
+    }
+}
+
+enum err config_set(struct config *c, enum config_id id, const char *text, const char *where,
+                    struct errmsg *msg)
+{
+    VERIFY((unsigned)id < CONFIG_COUNT);
+    uint64_t number;
+    enum err e = check(&keys[id], text, &number, where, msg);
+    if (e != ERR_OK)
+        return e;
+    char *copy = strdup(text);
+    if (!copy)
+        return err_set(msg, ERR_NO_MEMORY, "%s: out of memory", where);
+    free(c->text[id]);
+    c->text[id] = copy;
+    c->number[id] = number;
+    return ERR_OK;
+}
+
+const char *config_text(const struct config *c, enum config_id id)
+{
+    VERIFY((unsigned)id < CONFIG_COUNT);
+    return c->text[id];
+}
+
+uint64_t config_number(const struct config *c, enum config_id id)
+{
+    VERIFY((unsigned)id < CONFIG_COUNT && keys[id].kind != KIND_TEXT &&
+           keys[id].kind != KIND_CHOICE);
+    return c->number[id];
+}
+
+bool config_is(const struct config *c, enum config_id id, const char *value)
+{
+    VERIFY((unsigned)id < CONFIG_COUNT && keys[id].kind == KIND_CHOICE &&
+           is_choice(&keys[id], value)); // or the code would wait for a value that cannot be
+    return strcmp(c->text[id], value) == 0;
+}
+
+// How a key is spelled in each place.
+enum spelling { IN_FILE, IN_FLAG, IN_ENV };
+
+static void spell(const struct key *k, enum spelling how, char name[static NAME_MAX_BYTES])
+{
+    if (how == IN_FILE)
+        (void)snprintf(name, NAME_MAX_BYTES, "%s.%s", k->section, k->name);
+    else if (how == IN_ENV)
+        (void)snprintf(name, NAME_MAX_BYTES, "VARVE_%s_%s", k->section, k->name);
+    else if (strcmp(k->section, "server") == 0)
+        (void)snprintf(name, NAME_MAX_BYTES, "%s", k->name);
+    else
+        (void)snprintf(name, NAME_MAX_BYTES, "%s-%s", k->section, k->name);
+    for (char *c = name; *c; c++)
+        if (how == IN_ENV)
+            *c = (char)toupper((unsigned char)*c);
+        else if (how == IN_FLAG && *c == '_')
+            *c = '-';
+}
+
+static bool find(const char *name, enum spelling how, enum config_id *id)
+{
+    char spelled[NAME_MAX_BYTES];
+    for (enum config_id i = 0; i < CONFIG_COUNT; i++) {
+        spell(&keys[i], how, spelled);
+        if (strcmp(name, spelled) == 0) {
+            *id = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool config_find_flag(const char *flag, enum config_id *id)
+{
+    return find(flag, IN_FLAG, id);
+}
+
+// Edit distance (Levenshtein) without regard to case; too long a name is far from everything.
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    if (n >= NAME_MAX_BYTES || m >= NAME_MAX_BYTES)
+        return SIZE_MAX / 2;
+    size_t row[NAME_MAX_BYTES]; // row[j]: from the first i bytes of a to the first j of b
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            bool same = tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
+            size_t replace = diagonal + !same;
+            size_t skip = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
+            diagonal = row[j];
+            row[j] = replace < skip ? replace : skip;
+        }
+    }
+    return row[m];
+}
+
+// `name` without its section, or without the prefix that every variable has.
+static const char *last_part(const char *name, enum spelling how)
+{
+    const char *dot = strchr(name, '.');
+    if (dot)
+        return dot + 1;
+    return how == IN_ENV ? name + strlen("VARVE_") : name;
+}
+
+// "unknown key X", with the nearest key there is if one is near: by its whole name, or by its last
+// part alone under another section.
+static enum err unknown_key(const char *name, enum spelling how, const char *where,
+                            struct errmsg *msg)
+{
+    const char *last = last_part(name, how);
+    size_t best = strlen(last) / 3 + 1;
+    char near[NAME_MAX_BYTES] = "";
+    for (size_t i = 0; i < CONFIG_COUNT; i++) {
+        char spelled[NAME_MAX_BYTES];
+        spell(&keys[i], how, spelled);
+        size_t whole = distance(name, spelled), part = distance(last, keys[i].name) + 1;
+        size_t d = whole < part ? whole : part;
+        if (d < best) {
+            best = d;
+            memcpy(near, spelled, sizeof near);
+        }
+    }
+    if (!*near)
+        return err_set(msg, ERR_INVALID, "%s: unknown key \"%s\"", where, name);
+    return err_set(msg, ERR_INVALID, "%s: unknown key \"%s\" (did you mean \"%s\"?)", where, name,
+                   near);
+}
+
+// A file being read. libinih goes on after an error; the first one is kept.
+struct load {
+    struct config *config;
+    const char *path;
+    const char *at, *end;        // what is left of the text
+    unsigned line;               // number of the last line handed to libinih
+    unsigned seen[CONFIG_COUNT]; // line that set it, 0 for none
+    enum err err;
+    struct errmsg *msg;
+};
+
+// libinih's reader: one line a call, without indentation (which it would take for a continuation of
+// the line before), or NULL at the end.
+static char *load_line(char *line, int cap, void *arg)
+{
+    struct load *l = arg;
+    if (l->err != ERR_OK || l->at == l->end)
+        return NULL;
+    l->line++;
+    const char *newline = memchr(l->at, '\n', (size_t)(l->end - l->at));
+    const char *start = l->at, *end = newline ? newline : l->end;
+    l->at = newline ? newline + 1 : l->end;
+    while (start < end && (*start == ' ' || *start == '\t'))
+        start++;
+    size_t n = (size_t)(end - start);
+    if (memchr(start, 0, n)) {
+        l->err = err_set(l->msg, ERR_INVALID, "%s:%u: a NUL byte", l->path, l->line);
+        return NULL;
+    }
+    if (n + 2 > (size_t)cap) {
+        l->err = err_set(l->msg, ERR_INVALID, "%s:%u: the line is longer than %d bytes", l->path,
+                         l->line, cap - 2);
+        return NULL;
+    }
+    memcpy(line, start, n);
+    line[n] = '\n';
+    line[n + 1] = 0;
+    return line;
+}
+
+// libinih's handler: 0 for an error.
+static int load_key(void *arg, const char *section, const char *name, const char *value)
+{
+    struct load *l = arg;
+    if (l->err != ERR_OK)
+        return 0;
+    char where[LIMIT_PATH + 16], full[2 * NAME_MAX_BYTES];
+    (void)snprintf(where, sizeof where, "%s:%u", l->path, l->line);
+    (void)snprintf(full, sizeof full, "%s.%s", section, name);
+    enum config_id id = CONFIG_COUNT;
+    if (!*section)
+        l->err =
+            err_set(l->msg, ERR_INVALID, "%s: key \"%s\" stands before any [section]", where, name);
+    else if (!find(full, IN_FILE, &id))
+        l->err = unknown_key(full, IN_FILE, where, l->msg);
+    else if (l->seen[id])
+        l->err = err_set(l->msg, ERR_INVALID, "%s: %s is set on line %u already", where, full,
+                         l->seen[id]);
+    else
+        l->err = config_set(l->config, id, value, where, l->msg);
+    if (l->err == ERR_OK)
+        l->seen[id] = l->line;
+    return l->err == ERR_OK;
+}
+
+enum err config_load_file(struct config *c, const char *path, struct errmsg *msg)
+{
+    uint8_t *text;
+    size_t n;
+    enum err e = os_read_file(os_real(), path, LIMIT_CONFIG_FILE, &text, &n);
+    if (e == ERR_TOO_BIG)
+        return err_set(msg, e, "%s: longer than %u bytes", path, LIMIT_CONFIG_FILE);
+    if (e != ERR_OK)
+        return err_set(msg, e, "cannot read %s: %s", path,
+                       e == ERR_NO_MEMORY ? err_text(e) : os_last_error());
+    struct load l = {.config = c,
+                     .path = path,
+                     .at = (const char *)text,
+                     .end = (const char *)text + n,
+                     .msg = msg};
+    int bad_line = ini_parse_stream(load_line, &l, load_key, &l);
+    // libinih's own complaint comes without a call of the handler, so it counts when nothing was
+    // wrong before that line.
+    if (bad_line < 0)
+        l.err = err_set(msg, ERR_NO_MEMORY, "%s: out of memory", path);
+    else if (bad_line > 0 && (l.err == ERR_OK || (unsigned)bad_line < l.line))
+        l.err =
+            err_set(msg, ERR_INVALID, "%s:%d: neither [section] nor key = value", path, bad_line);
+    free(text);
+    return l.err;
+}
+
+static bool starts_with(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+enum err config_load_env(struct config *c, struct errmsg *msg)
+{
+    for (char **e = environ; e && *e; e++) {
+        const char *entry = *e, *equals = strchr(entry, '=');
+        // The last two are for the test suite and the benchmarks.
+        if (!equals || !starts_with(entry, "VARVE_") || starts_with(entry, "VARVE_TEST_") ||
+            starts_with(entry, "VARVE_BENCH_"))
+            continue;
+        char name[2 * NAME_MAX_BYTES];
+        (void)snprintf(name, sizeof name, "%.*s", (int)(equals - entry), entry);
+        enum config_id id;
+        if (!find(name, IN_ENV, &id))
+            return unknown_key(name, IN_ENV, "environment", msg);
+        enum err result = config_set(c, id, equals + 1, name, msg);
+        if (result != ERR_OK)
+            return result;
+    }
+    return ERR_OK;
+}
+
+enum err config_help(void *file)
+{
+    FILE *f = file;
+    const char *section = "";
+    for (size_t i = 0; i < CONFIG_COUNT; i++) {
+        const struct key *k = &keys[i];
+        char flag[NAME_MAX_BYTES], env[NAME_MAX_BYTES], range[80];
+        spell(k, IN_FLAG, flag);
+        spell(k, IN_ENV, env);
+        if (strcmp(section, k->section) != 0)
+            (void)fprintf(f, "%s[%s]\n", *section ? "\n" : "", k->section);
+        section = k->section;
+        (void)fprintf(f, "# %s", k->help);
+        if (k->kind != KIND_TEXT && k->kind != KIND_CHOICE) {
+            format_range(k, range, sizeof range);
+            (void)fprintf(f, " (%s)", range);
+        }
+        (void)fprintf(f, "; --%s, %s\n%s = %s\n", flag, env, k->name, k->initial);
+    }
+    return fflush(f) == 0 && !ferror(f) ? ERR_OK : ERR_IO;
+}

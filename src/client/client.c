@@ -1,0 +1,663 @@
+// One connection of the client library: requests gather in `out`, replies in `in`, and `pending`
+// says what each outstanding request was.
+//
+// The socket never blocks. While requests are being sent, replies are read too: a server stops
+// reading from a client whose replies pile up, so a client that only sent could wait for it for
+// ever.
+//
+// Replies to SET and DELETE are bare bytes, and so is the one error text after which the server
+// closes the connection. To tell them apart such a reply is believed only when the next one has
+// begun to arrive; a PING (the guard) is queued behind it where no other request is.
+#include "base/limits.h"
+#include "base/os.h"
+#include "base/os_net.h"
+#include "client/wire.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    RECV_CHUNK = 64 << 10,
+    KEEP = 1 << 20,    // bytes of memory that an idle connection's reply buffer may keep
+    SERVER_TEXT = 400, // bytes of a server's error text that are shown
+    GUARD = 6,         // bytes of an empty PING
+};
+#define OUT_MAX     (LIMIT_REQUEST_HARD + 4096u) // requests queued and not sent
+#define REPLY_MAX   (96u << 20)
+#define READ_AHEAD  (64u << 20) // replies kept while sending
+#define IN_MAX      (REPLY_MAX + READ_AHEAD)
+#define PENDING_MAX (32u << 20) // bytes of struct pending
+
+struct pending {
+    uint8_t type;         // enum wire_type
+    bool guard;           // a PING of ours: its reply is not the user's
+    struct varve_op *ops; // TXN
+    size_t count;
+};
+
+struct varve {
+    struct os *os;
+    int fd;         // -1: not connected
+    int epfd;       // -1: none
+    bool wants_out; // the socket is watched for room to send too
+    unsigned timeout_ms;
+    uint64_t deadline; // mono ns at which the call under way gives up; 0 never
+    struct buf out;
+    struct buf in;
+    struct buf pending;      // struct pending, oldest first
+    size_t user_pending;     // of them without guards
+    size_t taken;            // bytes of `in` that the last call's results point into
+    enum varve_error broken; // why nothing can be sent or received any more; else VARVE_OK
+    bool desynced;           // broken, and replies that have arrived are not to be trusted either
+    char broken_text[512];
+    char error[512];
+};
+
+static enum varve_error fail(struct varve *v, enum varve_error e, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static enum varve_error fail(struct varve *v, enum varve_error e, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(v->error, sizeof v->error, format, ap);
+    va_end(ap);
+    return e;
+}
+
+static enum varve_error still_broken(struct varve *v)
+{
+    return fail(v, v->broken, "%s", v->broken_text);
+}
+
+// Nothing can be sent or received any more; replies that are here already can still be taken.
+static enum varve_error lost(struct varve *v, enum varve_error e, const char *why)
+{
+    if (v->broken)
+        return still_broken(v);
+    v->broken = e;
+    snprintf(v->broken_text, sizeof v->broken_text, "%s", why);
+    return still_broken(v);
+}
+
+// Requests and replies are out of step: nothing that arrived later means anything.
+static enum varve_error desync(struct varve *v, enum varve_error e, const char *why)
+{
+    v->desynced = true;
+    v->broken = VARVE_OK;
+    return lost(v, e, why);
+}
+
+static enum varve_error malformed(struct varve *v, const char *why)
+{
+    return desync(v, VARVE_PROTOCOL, why);
+}
+
+// Copies a text of the server's, with anything that could upset a terminal replaced.
+static void copy_text(char *to, size_t cap, struct slice text)
+{
+    size_t n = text.n < cap - 1 ? text.n : cap - 1;
+    for (size_t i = 0; i < n; i++)
+        to[i] = text.p[i] < 0x20 || text.p[i] == 0x7f ? '?' : (char)text.p[i];
+    to[n] = 0;
+}
+
+// Starts a call: results of the last one are given up, the clock starts.
+static void begin(struct varve *v)
+{
+    buf_consume(&v->in, v->taken);
+    v->taken = 0;
+    if (v->in.cap > KEEP && buf_len(&v->in) == 0)
+        buf_shrink(&v->in, RECV_CHUNK);
+    v->deadline = v->timeout_ms ? os_mono_ns(v->os) + (uint64_t)v->timeout_ms * 1000000u : 0;
+}
+
+// Makes sure of room for a request's record before its bytes are queued, so that the two never
+// part.
+static enum varve_error may_queue(struct varve *v)
+{
+    if (v->broken)
+        return still_broken(v);
+    enum err e = buf_reserve(&v->pending, 2 * sizeof(struct pending)); // and for its guard
+    if (e)
+        return fail(v, e == ERR_TOO_BIG ? VARVE_FULL : VARVE_NO_MEMORY,
+                    "too many requests are queued");
+    return VARVE_OK;
+}
+
+// Starts a call that sends one request and waits for its reply.
+static enum varve_error begin_alone(struct varve *v)
+{
+    if (v->user_pending && !v->broken)
+        return fail(v, VARVE_INVALID, "%zu queued requests have replies to be taken first",
+                    v->user_pending);
+    begin(v);
+    return may_queue(v);
+}
+
+// Waits until the socket can be read, or written if `out`.
+static enum varve_error wait_ready(struct varve *v, bool out)
+{
+    if (out != v->wants_out) {
+        if (os_epoll_set(v->epfd, EPOLL_CTL_MOD, v->fd, EPOLLIN | (out ? EPOLLOUT : 0), NULL))
+            return lost(v, VARVE_NETWORK, os_last_error());
+        v->wants_out = out;
+    }
+    for (;;) {
+        int wait_ms = -1;
+        if (v->deadline) {
+            uint64_t now = os_mono_ns(v->os);
+            if (now >= v->deadline)
+                return lost(v, VARVE_TIMEOUT, "no answer from the server in time");
+            uint64_t left = (v->deadline - now) / 1000000u + 1;
+            wait_ms = left < 3600000 ? (int)left : 3600000;
+        }
+        struct epoll_event event;
+        int count = 0;
+        if (os_epoll_wait(v->epfd, &event, 1, wait_ms, &count))
+            return lost(v, VARVE_NETWORK, os_last_error());
+        if (count)
+            return VARVE_OK;
+    }
+}
+
+// Reads what has arrived, without waiting: *got is 0 if there was nothing.
+static enum varve_error read_some(struct varve *v, size_t *got)
+{
+    *got = 0;
+    enum err e = buf_reserve(&v->in, RECV_CHUNK);
+    if (e)
+        return lost(v, VARVE_NO_MEMORY, "no memory for the server's replies");
+    e = os_recv(v->fd, buf_tail(&v->in), RECV_CHUNK, got);
+    if (e == ERR_AGAIN)
+        return VARVE_OK;
+    if (e)
+        return lost(v, VARVE_NETWORK, os_last_error());
+    if (*got == 0)
+        return lost(v, VARVE_NETWORK, "the server closed the connection");
+    v->in.end += *got;
+    return VARVE_OK;
+}
+
+// The server may have said why before it closed: what it sent is read first.
+static enum varve_error send_failed(struct varve *v)
+{
+    char why[128];
+    snprintf(why, sizeof why, "%s", os_last_error());
+    size_t got = 1;
+    while (got && buf_len(&v->in) <= READ_AHEAD && !read_some(v, &got))
+        ;
+    return lost(v, VARVE_NETWORK, why);
+}
+
+static enum varve_error send_queued(struct varve *v)
+{
+    enum varve_error r = v->broken ? still_broken(v) : VARVE_OK;
+    while (!r && buf_len(&v->out)) {
+        size_t sent = 0;
+        enum err e = os_send(v->fd, buf_head(&v->out), buf_len(&v->out), &sent);
+        buf_consume(&v->out, sent);
+        if (!e)
+            continue;
+        if (e != ERR_AGAIN)
+            return send_failed(v);
+        if (buf_len(&v->in) > READ_AHEAD)
+            return fail(v, VARVE_FULL, "more than %u MiB of replies wait to be taken",
+                        READ_AHEAD >> 20);
+        r = wait_ready(v, true);
+        size_t got;
+        if (!r)
+            r = read_some(v, &got);
+    }
+    return r;
+}
+
+// Ends a wire_request* that went into `out`, which held `before` bytes: remembers what it was.
+static enum varve_error queued(struct varve *v, enum err e, size_t before, struct pending p)
+{
+    if (!e && !p.guard && buf_len(&v->out) > OUT_MAX) {
+        v->out.end = v->out.start + before;
+        e = ERR_TOO_BIG;
+    }
+    if (e == ERR_TOO_BIG)
+        return before ? fail(v, VARVE_FULL, "too many bytes are queued")
+                      : fail(v, VARVE_INVALID, "the request is too big");
+    if (e)
+        return fail(v, VARVE_NO_MEMORY, "out of memory");
+    buf_put(&v->pending, &p, sizeof p); // may_queue made room
+    v->user_pending += !p.guard;
+    return VARVE_OK;
+}
+
+static bool is_raw(uint8_t type)
+{
+    return type == WIRE_SET || type == WIRE_DELETE;
+}
+
+// Queues a guard if the last request needs one; there is always room for it.
+static enum varve_error queue_guard(struct varve *v)
+{
+    struct pending last;
+    if (v->broken || buf_len(&v->pending) == 0)
+        return VARVE_OK;
+    memcpy(&last, buf_tail(&v->pending) - sizeof last, sizeof last);
+    if (!is_raw(last.type))
+        return VARVE_OK;
+    struct slice none = {NULL, 0};
+    return queued(v, wire_request(&v->out, WIRE_PING, &none, 1), buf_len(&v->out),
+                  (struct pending){.type = WIRE_PING, .guard = true});
+}
+
+// Sends what is queued and waits until `n` bytes of replies are here.
+static enum varve_error need(struct varve *v, size_t n)
+{
+    enum varve_error r = buf_len(&v->in) < n ? send_queued(v) : VARVE_OK;
+    while (!r && buf_len(&v->in) < n) {
+        size_t got;
+        r = read_some(v, &got);
+        if (!r && got == 0)
+            r = wait_ready(v, false);
+    }
+    return buf_len(&v->in) >= n ? VARVE_OK : r;
+}
+
+// The body of the reply to the oldest request, when it is all here and believed (see the top of the
+// file).
+static enum varve_error next_body(struct varve *v, uint8_t type, struct slice *body)
+{
+    *body = slice_of(NULL, 0);
+    if (v->desynced)
+        return still_broken(v);
+    enum varve_error r = need(v, 4);
+    if (r)
+        return r;
+    size_t n = load32(buf_head(&v->in));
+    if (n > REPLY_MAX)
+        return malformed(v, "a reply's length is over the limit");
+    r = need(v, 4 + n + (is_raw(type) && n ? 4 : 0));
+    if (r == VARVE_NETWORK && buf_len(&v->in) == 4 + n) {
+        // Most likely the error text, but a value before a lost connection looks the same.
+        char said[SERVER_TEXT];
+        char why[SERVER_TEXT + 64];
+        copy_text(said, sizeof said, slice_of(buf_head(&v->in) + 4, n));
+        snprintf(why, sizeof why, "the server closed the connection after saying: %s", said);
+        return desync(v, VARVE_NETWORK, why);
+    }
+    if (r)
+        return r;
+    *body = slice_of(buf_head(&v->in) + 4, n);
+    v->taken = 4 + n;
+    return VARVE_OK;
+}
+
+// Takes the status byte off a reply. VARVE_OK: *status and *body are set.
+static enum varve_error split_status(struct varve *v, struct slice *body, enum varve_error *status)
+{
+    if (body->n == 0)
+        return malformed(v, "a reply is empty");
+    char text[SERVER_TEXT];
+    uint8_t first = body->p[0];
+    if (first > WIRE_ERROR) {
+        // The text before the server closes has no status byte.
+        if (first < 0x20 || !utf8_valid(*body))
+            return malformed(v, "a reply's status is unknown");
+        copy_text(text, sizeof text, *body);
+        (void)desync(v, VARVE_NETWORK, text);
+        *status = VARVE_ERROR;
+        return VARVE_OK;
+    }
+    body->p++;
+    body->n--;
+    *status = (enum varve_error)first; // the first four are the same, on purpose
+    copy_text(text, sizeof text, *body);
+    if (*status)
+        (void)fail(v, *status, "%s",
+                   first == WIRE_MISSING    ? "no such key"
+                   : first == WIRE_CONFLICT ? "version conflict"
+                                            : text);
+    return VARVE_OK;
+}
+
+// Reads the body of the reply to `p`.
+static enum varve_error read_reply(struct varve *v, const struct pending *p, struct slice body,
+                                   struct varve_reply *reply)
+{
+    if (is_raw(p->type)) {
+        reply->value = (struct varve_value){.data = body.p, .size = body.n};
+        return VARVE_OK;
+    }
+    enum varve_error r = split_status(v, &body, &reply->error);
+    if (r || reply->error == VARVE_ERROR)
+        return r;
+    enum err e = ERR_INVALID; // a status that does not go with the request
+    if (p->type == WIRE_VGET && reply->error == VARVE_OK)
+        e = wire_read_value(body, &reply->value);
+    else if (p->type == WIRE_VGET && reply->error == VARVE_MISSING)
+        e = ERR_OK;
+    else if (p->type == WIRE_TXN && reply->error == VARVE_OK)
+        e = wire_read_txn(body, p->ops, p->count, &reply->sequence);
+    else if (p->type == WIRE_TXN && reply->error == VARVE_CONFLICT)
+        e = wire_read_conflicts(body, p->ops, p->count);
+    else if (p->type >= WIRE_LIST && reply->error == VARVE_OK)
+        e = ERR_OK;
+    // For LIST, STAT and PING, whose callers look at it themselves.
+    if (p->type >= WIRE_LIST)
+        reply->value = (struct varve_value){.data = body.p, .size = body.n};
+    return e ? malformed(v, "a reply does not follow the protocol") : VARVE_OK;
+}
+
+// Takes the reply to the oldest request, a guard's too.
+static enum varve_error take_reply(struct varve *v, struct varve_reply *reply, bool *guard)
+{
+    struct pending p;
+    struct slice body;
+    memcpy(&p, buf_head(&v->pending), sizeof p);
+    *reply = (struct varve_reply){.error = VARVE_OK};
+    *guard = p.guard;
+    buf_consume(&v->in, v->taken);
+    v->taken = 0;
+    enum varve_error r = next_body(v, p.type, &body);
+    if (!r)
+        r = read_reply(v, &p, body, reply);
+    if (r)
+        return r;
+    buf_consume(&v->pending, sizeof p);
+    v->user_pending -= !p.guard;
+    return p.guard && reply->error ? malformed(v, "a PING was not answered as one") : VARVE_OK;
+}
+
+enum varve_error varve_next_reply(struct varve *v, struct varve_reply *reply)
+{
+    *reply = (struct varve_reply){.error = VARVE_OK};
+    begin(v);
+    if (v->user_pending == 0)
+        return v->broken ? still_broken(v) : fail(v, VARVE_INVALID, "no reply is outstanding");
+    enum varve_error r = queue_guard(v);
+    for (bool guard = true; !r && guard;)
+        r = take_reply(v, reply, &guard);
+    return r;
+}
+
+enum varve_error varve_flush(struct varve *v)
+{
+    begin(v);
+    enum varve_error r = queue_guard(v);
+    return r ? r : send_queued(v);
+}
+
+size_t varve_outstanding(const struct varve *v)
+{
+    return v->user_pending;
+}
+
+static enum varve_error queue(struct varve *v, enum wire_type type, const struct slice *args,
+                              size_t count)
+{
+    enum varve_error r = may_queue(v);
+    size_t before = buf_len(&v->out);
+    return r ? r
+             : queued(v, wire_request(&v->out, type, args, count), before,
+                      (struct pending){.type = (uint8_t)type});
+}
+
+enum varve_error varve_queue_get(struct varve *v, const void *key, size_t key_size)
+{
+    struct slice arg = slice_of(key, key_size);
+    return queue(v, WIRE_VGET, &arg, 1);
+}
+
+enum varve_error varve_queue_set(struct varve *v, const void *key, size_t key_size,
+                                 const void *value, size_t value_size)
+{
+    struct slice args[2] = {slice_of(key, key_size), slice_of(value, value_size)};
+    return queue(v, WIRE_SET, args, 2);
+}
+
+enum varve_error varve_queue_delete(struct varve *v, const void *key, size_t key_size)
+{
+    struct slice arg = slice_of(key, key_size);
+    return queue(v, WIRE_DELETE, &arg, 1);
+}
+
+enum varve_error varve_queue_txn(struct varve *v, struct varve_op *ops, size_t count,
+                                 const void *idempotency, size_t idempotency_size)
+{
+    enum varve_error r = may_queue(v);
+    size_t before = buf_len(&v->out);
+    struct slice idem = slice_of(idempotency, idempotency_size);
+    return r ? r
+             : queued(v, wire_request_txn(&v->out, ops, count, idem), before,
+                      (struct pending){.type = WIRE_TXN, .ops = ops, .count = count});
+}
+
+// The reply of a request that was queued alone, `r` saying how that went.
+static enum varve_error only_reply(struct varve *v, enum varve_error r, struct varve_reply *reply)
+{
+    if (!r)
+        r = varve_next_reply(v, reply);
+    return r ? r : reply->error;
+}
+
+enum varve_error varve_get(struct varve *v, const void *key, size_t key_size,
+                           struct varve_value *value)
+{
+    struct varve_reply reply = {.error = VARVE_OK};
+    enum varve_error r = begin_alone(v);
+    r = only_reply(v, r ? r : varve_queue_get(v, key, key_size), &reply);
+    *value = reply.value;
+    return r;
+}
+
+enum varve_error varve_set(struct varve *v, const void *key, size_t key_size, const void *value,
+                           size_t value_size, struct varve_value *old)
+{
+    struct varve_reply reply = {.error = VARVE_OK};
+    enum varve_error r = begin_alone(v);
+    r = only_reply(v, r ? r : varve_queue_set(v, key, key_size, value, value_size), &reply);
+    if (old)
+        *old = reply.value;
+    return r;
+}
+
+enum varve_error varve_delete(struct varve *v, const void *key, size_t key_size,
+                              struct varve_value *old)
+{
+    struct varve_reply reply = {.error = VARVE_OK};
+    enum varve_error r = begin_alone(v);
+    r = only_reply(v, r ? r : varve_queue_delete(v, key, key_size), &reply);
+    if (old)
+        *old = reply.value;
+    return r;
+}
+
+enum varve_error varve_txn(struct varve *v, struct varve_op *ops, size_t count,
+                           const void *idempotency, size_t idempotency_size, uint64_t *sequence)
+{
+    struct varve_reply reply = {.error = VARVE_OK};
+    enum varve_error r = begin_alone(v);
+    r = only_reply(v, r ? r : varve_queue_txn(v, ops, count, idempotency, idempotency_size),
+                   &reply);
+    if (sequence)
+        *sequence = reply.sequence;
+    return r;
+}
+
+// One request of a kind that is not pipelined, and what follows the status byte of its reply.
+static enum varve_error ask(struct varve *v, enum wire_type type, const struct slice *args,
+                            size_t count, struct slice *body)
+{
+    struct varve_reply reply = {.error = VARVE_OK};
+    enum varve_error r = begin_alone(v);
+    r = only_reply(v, r ? r : queue(v, type, args, count), &reply);
+    *body = slice_of(reply.value.data, reply.value.size);
+    return r;
+}
+
+struct listing {
+    struct slice prefix;
+    size_t left; // keys still wanted; SIZE_MAX: all
+    bool values;
+    struct buf last; // the last key seen
+    varve_list_fn fn;
+    void *arg;
+};
+
+// Hands one page to fn. *more: there may be another one, and nobody said stop.
+static enum varve_error take_page(struct varve *v, struct listing *l, struct slice body, bool *more)
+{
+    uint32_t count;
+    struct slice rest;
+    *more = false;
+    if (wire_read_list(body, &count, &rest) || count > l->left)
+        return malformed(v, "a listing has no count, or one over what was asked for");
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice key;
+        struct varve_value value;
+        if (wire_next_key(&rest, &key, l->values ? &value : NULL))
+            return malformed(v, "a listing is cut short");
+        // In order and within what was asked for, or a listing might never end.
+        bool rises = buf_len(&l->last) == 0 || slice_compare(buf_slice(&l->last), key) < 0;
+        if (!rises || !slice_starts(key, l->prefix))
+            return malformed(v, "a listing holds keys that were not asked for");
+        buf_clear(&l->last);
+        if (buf_append(&l->last, key.p, key.n))
+            return fail(v, VARVE_NO_MEMORY, "out of memory");
+        if (!l->fn(l->arg, key.p, key.n, l->values ? &value : NULL))
+            return VARVE_OK;
+    }
+    if (rest.n)
+        return malformed(v, "a listing has bytes after its end");
+    if (l->left != SIZE_MAX)
+        l->left -= count;
+    *more = count > 0 && l->left > 0; // a page may hold fewer keys than asked for, but not none
+    return VARVE_OK;
+}
+
+enum varve_error varve_list(struct varve *v, const void *prefix, size_t prefix_size,
+                            const void *after, size_t after_size, size_t limit, bool values,
+                            varve_list_fn fn, void *arg)
+{
+    struct listing l = {.prefix = slice_of(prefix, prefix_size),
+                        .left = limit ? limit : SIZE_MAX,
+                        .values = values,
+                        .fn = fn,
+                        .arg = arg};
+    buf_init(&l.last, REPLY_MAX);
+    enum varve_error r = VARVE_OK;
+    if (buf_append(&l.last, after, after_size))
+        r = fail(v, VARVE_NO_MEMORY, "out of memory");
+    for (bool more = true; !r && more;) {
+        uint8_t page[8];
+        struct slice body;
+        struct slice args[3] = {l.prefix, buf_slice(&l.last), slice_of(page, sizeof page)};
+        wire_list_page(page, l.left, values);
+        r = ask(v, WIRE_LIST, args, 3, &body);
+        if (!r)
+            r = take_page(v, &l, body, &more);
+    }
+    buf_release(&l.last);
+    return r;
+}
+
+enum varve_error varve_stat(struct varve *v, const char **text, size_t *size)
+{
+    struct slice body;
+    enum varve_error r = ask(v, WIRE_STAT, NULL, 0, &body);
+    if (r)
+        return r;
+    // It moves down over its own status byte, which makes room for the NUL.
+    char *p = (char *)buf_head(&v->in) + 4;
+    memmove(p, body.p, body.n);
+    p[body.n] = 0;
+    *text = p;
+    *size = body.n;
+    return VARVE_OK;
+}
+
+enum varve_error varve_ping(struct varve *v)
+{
+    struct slice body;
+    struct slice sent = slice_str("varve");
+    enum varve_error r = ask(v, WIRE_PING, &sent, 1, &body);
+    if (!r && !slice_equal(body, sent))
+        r = malformed(v, "a PING came back with other bytes");
+    return r;
+}
+
+static enum varve_error connect_error(enum err e)
+{
+    if (e == ERR_INVALID)
+        return VARVE_INVALID;
+    return os_last_errno() == ETIMEDOUT ? VARVE_TIMEOUT : VARVE_NETWORK;
+}
+
+enum varve_error varve_connect(struct varve **conn, const char *addr, unsigned timeout_ms)
+{
+    struct varve *v = *conn = calloc(1, sizeof *v);
+    if (!v)
+        return VARVE_NO_MEMORY;
+    v->os = os_real();
+    v->fd = v->epfd = -1;
+    v->timeout_ms = timeout_ms;
+    buf_init(&v->out, OUT_MAX + GUARD);
+    buf_init(&v->in, IN_MAX);
+    buf_init(&v->pending, PENDING_MAX);
+    struct errmsg msg = {""};
+    enum err e = os_connect(addr, timeout_ms ? timeout_ms : 3600000, &v->fd, &msg);
+    if (e) {
+        v->fd = -1;
+        return lost(v, connect_error(e), msg.text);
+    }
+    if (os_set_nonblocking(v->fd, true) || os_epoll_new(&v->epfd) ||
+        os_epoll_set(v->epfd, EPOLL_CTL_ADD, v->fd, EPOLLIN, NULL))
+        return lost(v, VARVE_NETWORK, os_last_error());
+    return VARVE_OK;
+}
+
+void varve_close(struct varve *v)
+{
+    if (!v)
+        return;
+    if (v->fd >= 0)
+        os_close_socket(v->fd);
+    if (v->epfd >= 0)
+        os_close_socket(v->epfd);
+    buf_release(&v->out);
+    buf_release(&v->in);
+    buf_release(&v->pending);
+    free(v);
+}
+
+const char *varve_error_text(const struct varve *v)
+{
+    return v ? v->error : "out of memory";
+}
+
+const char *varve_error_name(enum varve_error error)
+{
+    static const char *const names[] = {
+        "VARVE_OK",   "VARVE_MISSING", "VARVE_CONFLICT", "VARVE_ERROR",    "VARVE_INVALID",
+        "VARVE_FULL", "VARVE_TIMEOUT", "VARVE_NETWORK",  "VARVE_PROTOCOL", "VARVE_NO_MEMORY",
+    };
+    size_t i = (size_t)error;
+    return i < sizeof names / sizeof *names ? names[i] : "unknown";
+}
+
+int64_t varve_value_int(const struct varve_value *value)
+{
+    return value->type == VARVE_INT && value->size == 8 ? (int64_t)load64(value->data) : 0;
+}
+
+double varve_value_float(const struct varve_value *value)
+{
+    double d = 0;
+    if (value->type == VARVE_FLOAT && value->size == sizeof d)
+        memcpy(&d, value->data, sizeof d);
+    return d;
+}
+
+bool varve_value_bool(const struct varve_value *value)
+{
+    return value->type == VARVE_BOOL && value->size == 1 && *(const uint8_t *)value->data == 1;
+}
