@@ -1,11 +1,12 @@
-// The hot half of the store: keys in RAM, in KEYS_SHARDS open-addressing hash tables, each with a lock
-// and a slab allocator of its own. No I/O and no clock: what is on disk and what time it is, the commit
-// room says.
+// The hot half of the store: keys in RAM, in KEYS_SHARDS open-addressing hash tables, each with a
+// lock and a slab allocator of its own. No I/O and no clock: what is on disk and what time it is,
+// the commit room says.
 //
-// An entry is resident (in RAM) or not; a key without a resident entry may still be in the store below,
-// unless its shard is complete. Entry states:
+// An entry is resident (in RAM) or not; a key without a resident entry may still be in the store
+// below, unless its shard is complete. Entry states:
 //   live    has a value
-//   absent  known not to exist: a deletion not yet checkpointed (dirty) or the answer of a cold read (clean)
+//   absent  known not to exist: a deletion not yet checkpointed (dirty) or the answer of a cold
+//   read (clean)
 // and independently dirty (differs from the store below; never evicted) or clean, and pinned (a
 // checkpoint is reading it: its bytes do not change and are not freed until keys_unpin).
 #ifndef VARVE_TABLE_KEYS_H
@@ -37,7 +38,7 @@ enum {
     ENTRY_ABSENT = 16,  // no value; version is that of the deletion, or 0
     ENTRY_EXPIRES = 32, // an expiry follows the header
     ENTRY_PINNED = 64,
-    ENTRY_USED = 128,   // read since the eviction hand passed
+    ENTRY_USED = 128, // read since the eviction hand passed
 };
 
 static inline struct slice entry_key(const struct key_entry *e)
@@ -69,12 +70,12 @@ static inline bool entry_visible(const struct key_entry *e, uint64_t now_ms)
 }
 
 struct keys_stats {
-    uint64_t entries;       // resident, absent ones included
-    uint64_t live;          // resident with a value
-    uint64_t dirty;         // not yet in the store below
-    uint64_t dirty_bytes;   // memory of those
-    uint64_t bytes;         // memory of entries, slabs' unused part included
-    uint64_t slot_bytes;    // memory of the hash tables
+    uint64_t entries;     // resident, absent ones included
+    uint64_t live;        // resident with a value
+    uint64_t dirty;       // not yet in the store below
+    uint64_t dirty_bytes; // memory of those
+    uint64_t bytes;       // memory of entries, slabs' unused part included
+    uint64_t slot_bytes;  // memory of the hash tables
     uint64_t evictions;
 };
 
@@ -91,8 +92,8 @@ static inline unsigned keys_shard(uint64_t hash)
 void keys_prefetch_slot(const struct keys *k, uint64_t hash);
 void keys_prefetch_entry(const struct keys *k, uint64_t hash);
 
-// All calls below, up to the next line of dashes, need the shard locked by the caller. A caller that
-// locks several shards locks them in rising order.
+// All calls below, up to the next line of dashes, need the shard locked by the caller. A caller
+// that locks several shards locks them in rising order.
 void keys_lock(struct keys *k, unsigned shard);
 void keys_unlock(struct keys *k, unsigned shard);
 
@@ -115,21 +116,21 @@ struct key_fields {
     struct slice key;
     struct slice value;
 };
-// Allocates and fills a new entry and makes sure that a slot for it is there, but shows it to nobody.
-// After this keys_publish cannot fail. NULL when memory is out.
+// Allocates and fills a new entry and makes sure that a slot for it is there, but shows it to
+// nobody. After this keys_publish cannot fail. NULL when memory is out.
 struct key_entry *keys_prepare(struct keys *k, uint64_t hash, const struct key_fields *f);
 void keys_discard(struct keys *k, uint64_t hash, struct key_entry *prepared);
 // Puts a prepared entry in place of the resident one with its key, if any, as written by `seq`.
 // dirty: it differs from the store below.
 void keys_publish(struct keys *k, uint64_t hash, struct key_entry *prepared, uint64_t seq,
                   bool dirty);
-// Evicts clean entries not used of late until the shard's memory is at most `target` bytes or the hand
-// went round twice. Returns bytes freed.
+// Evicts clean entries not used of late until the shard's memory is at most `target` bytes or the
+// hand went round twice. Returns bytes freed.
 uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target);
 // Memory of this shard: entries and slots.
 uint64_t keys_shard_bytes(const struct keys *k, unsigned shard);
-// Pins every dirty entry, marks it clean, and calls fn for it. Pins hold until keys_unpin; between, a
-// new write makes a new (dirty) entry and the pinned one is kept aside.
+// Pins every dirty entry, marks it clean, and calls fn for it. Pins hold until keys_unpin; between,
+// a new write makes a new (dirty) entry and the pinned one is kept aside.
 void keys_pin_dirty(struct keys *k, unsigned shard, void (*fn)(void *arg, struct key_entry *e),
                     void *arg);
 // After a checkpoint: lifts the shard's pins and frees what was kept aside. `written`: the pinned

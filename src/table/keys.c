@@ -1,0 +1,696 @@
+// A shard is an array of slots, a power of two, probed linearly from (hash & mask), at most 7/8
+// full.
+//
+//   slot   bits 0-42   the entry's address / 16
+//          bit  43     dirty
+//          bit  44     pinned: a checkpoint is reading the entry (it is clean then)
+//          bits 45-63  tag: 19 bits of the hash
+//   0 is a slot never used, 1 one whose entry went (a tombstone): a probe passes it, an insert
+//   takes it.
+//
+// Dirty and pinned stand in the slot so that collecting entries for a checkpoint reads the slots
+// only. Entries pinned and then replaced wait in `aside` until keys_unpin.
+//
+// Locks. Everything in a shard is guarded by its mutex but `table`, which keys_prefetch_slot reads
+// without: it holds the array's address and size in one word, and nothing behind it is read.
+#include "table/keys.h"
+
+#include "base/assert.h"
+#include "base/hash.h"
+#include "base/limits.h"
+#include "table/slab.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define SLOT_EMPTY     0ull
+#define SLOT_TOMB      1ull
+#define SLOT_POINTER   ((1ull << 43) - 1)
+#define SLOT_DIRTY     (1ull << 43)
+#define SLOT_PINNED    (1ull << 44)
+#define SLOT_TAG_SHIFT 45
+#define HASH_TAG_SHIFT 36 // below the shard's 8 bits, above any index
+
+enum {
+    TABLE_LOG2_MIN = 4, // slots of the smallest array
+    TABLE_LOG2_MAX = 36,
+    TABLE_LOG2_MASK = 63, // low bits of `table`; arrays are 64-byte aligned
+    AHEAD = 12,           // slots by which a scan prefetches the entries
+    COUNT_STEP = 4096,    // bytes a shard's memory may drift from what the global counter knows
+};
+
+struct __attribute__((aligned(64))) shard {
+    pthread_mutex_t lock;
+    _Atomic uintptr_t table; // address of the slots | log2 of their number; 0: none yet
+    bool complete;
+
+    uint64_t count;    // entries in slots
+    uint64_t live;     // of those, with a value
+    uint64_t dirty;    // slots with SLOT_DIRTY
+    uint64_t pinned;   // slots with SLOT_PINNED
+    uint64_t tombs;    // slots that are SLOT_TOMB
+    uint64_t reserved; // prepared entries not yet published
+    uint64_t hand;     // next slot the eviction looks at
+    uint64_t evictions;
+    uint64_t unwritten_bytes; // of entries dirty, pinned or aside
+    uint64_t told_bytes;      // what the global counters know of this shard
+    uint64_t told_unwritten;
+    struct key_entry **aside; // pinned entries that were replaced
+    size_t aside_count, aside_cap;
+    struct slab_heap heap;
+};
+
+struct keys {
+    uint64_t seed;
+    struct pool *pool;
+    _Alignas(64) _Atomic uint64_t bytes; // sums, each shard off by less than COUNT_STEP
+    _Atomic uint64_t unwritten_bytes;
+    struct shard shards[KEYS_SHARDS];
+};
+
+// An array of slots, taken apart from a shard's `table`.
+struct slots {
+    uint64_t *at; // NULL: none
+    uint64_t mask;
+};
+
+static struct slots slots_of(uintptr_t table)
+{
+    return (struct slots){
+        (uint64_t *)(table & ~(uintptr_t)TABLE_LOG2_MASK), // NOLINT: a tagged pointer
+        (1ull << (table & TABLE_LOG2_MASK)) - 1,
+    };
+}
+
+static struct slots shard_slots(const struct shard *s)
+{
+    return slots_of(atomic_load_explicit(&s->table, memory_order_relaxed));
+}
+
+static bool slot_holds_entry(uint64_t slot)
+{
+    return slot > SLOT_TOMB;
+}
+
+static struct key_entry *slot_entry(uint64_t slot)
+{
+    return (struct key_entry *)(uintptr_t)((slot & SLOT_POINTER) << 4); // NOLINT: a packed pointer
+}
+
+static uint64_t hash_tag(uint64_t hash)
+{
+    return hash >> HASH_TAG_SHIFT << SLOT_TAG_SHIFT;
+}
+
+static uint64_t make_slot(const struct key_entry *e, uint64_t hash, uint64_t marks)
+{
+    uint64_t p = (uint64_t)(uintptr_t)e;
+    VERIFY(p >> 47 == 0 && (p & 15) == 0 && p > 16);
+    return p >> 4 | marks | hash_tag(hash);
+}
+
+static size_t fields_size(size_t key_len, size_t value_len, bool expires)
+{
+    return sizeof(struct key_entry) + (expires ? 8 : 0) + key_len + value_len;
+}
+
+static size_t entry_size(const struct key_entry *e)
+{
+    return fields_size(e->key_len, e->value_len, e->flags & ENTRY_EXPIRES);
+}
+
+static uint64_t entry_usable(struct key_entry *e)
+{
+    return slab_usable(e, entry_size(e));
+}
+
+static uint64_t entry_hash(const struct keys *k, const struct key_entry *e)
+{
+    return keys_hash(k, entry_space(e), entry_key(e));
+}
+
+static uint64_t slot_bytes(const struct shard *s)
+{
+    struct slots t = shard_slots(s);
+    return (t.at ? (t.mask + 1) * sizeof *t.at : 0) + s->aside_cap * sizeof(struct key_entry *);
+}
+
+static uint64_t shard_bytes(const struct shard *s)
+{
+    return s->heap.bytes + slot_bytes(s);
+}
+
+static void tell(_Atomic uint64_t *sum, uint64_t *told, uint64_t now)
+{
+    uint64_t change = now - *told; // modulo 2^64, as the sum
+    if (change + COUNT_STEP < 2 * COUNT_STEP)
+        return;
+    atomic_fetch_add_explicit(sum, change, memory_order_relaxed);
+    *told = now;
+}
+
+// Brings the global counters up to date; after anything that changed the shard's memory.
+static void shard_tell(struct keys *k, struct shard *s)
+{
+    tell(&k->bytes, &s->told_bytes, shard_bytes(s));
+    tell(&k->unwritten_bytes, &s->told_unwritten, s->unwritten_bytes);
+}
+
+static struct shard *hash_shard(struct keys *k, uint64_t hash)
+{
+    return &k->shards[keys_shard(hash)];
+}
+
+static struct shard *numbered_shard(struct keys *k, unsigned shard)
+{
+    VERIFY(shard < KEYS_SHARDS);
+    return &k->shards[shard];
+}
+
+// ---- life
+// -----------------------------------------------------------------------------------------
+
+struct keys *keys_new(uint64_t hash_seed, bool complete)
+{
+    struct keys *k = aligned_alloc(64, sizeof *k);
+    if (!k)
+        return NULL;
+    memset(k, 0, sizeof *k);
+    k->seed = hash_seed;
+    k->pool = pool_new();
+    if (!k->pool) {
+        free(k);
+        return NULL;
+    }
+    for (unsigned i = 0; i < KEYS_SHARDS; i++) {
+        struct shard *s = &k->shards[i];
+        VERIFY(pthread_mutex_init(&s->lock, NULL) == 0);
+        s->complete = complete;
+        slab_heap_init(&s->heap, k->pool);
+    }
+    return k;
+}
+
+static void shard_release(struct shard *s)
+{
+    VERIFY(s->reserved == 0);
+    struct slots t = shard_slots(s);
+    // The pool takes the slabs with it; only what came from malloc has to be freed one by one.
+    for (uint64_t i = 0; s->heap.large && i <= t.mask && t.at; i++)
+        if (slot_holds_entry(t.at[i]))
+            slab_free(&s->heap, slot_entry(t.at[i]), entry_size(slot_entry(t.at[i])));
+    for (size_t i = 0; s->heap.large && i < s->aside_count; i++)
+        slab_free(&s->heap, s->aside[i], entry_size(s->aside[i]));
+    VERIFY(s->heap.large == 0);
+    free(s->aside);
+    free(t.at);
+    VERIFY(pthread_mutex_destroy(&s->lock) == 0);
+}
+
+void keys_free(struct keys *k)
+{
+    if (!k)
+        return;
+    for (unsigned i = 0; i < KEYS_SHARDS; i++)
+        shard_release(&k->shards[i]);
+    pool_free(k->pool);
+    free(k);
+}
+
+uint64_t keys_hash(const struct keys *k, enum key_space space, struct slice key)
+{
+    return hash64(key, k->seed + (uint64_t)space * 0x9e3779b97f4a7c15u);
+}
+
+void keys_lock(struct keys *k, unsigned shard)
+{
+    VERIFY(pthread_mutex_lock(&numbered_shard(k, shard)->lock) == 0);
+}
+
+void keys_unlock(struct keys *k, unsigned shard)
+{
+    VERIFY(pthread_mutex_unlock(&numbered_shard(k, shard)->lock) == 0);
+}
+
+bool keys_complete(const struct keys *k, unsigned shard)
+{
+    VERIFY(shard < KEYS_SHARDS);
+    return k->shards[shard].complete;
+}
+
+// ---- finding
+// --------------------------------------------------------------------------------------
+
+void keys_prefetch_slot(const struct keys *k, uint64_t hash)
+{
+    const struct shard *s = &k->shards[keys_shard(hash)];
+    struct slots t = shard_slots(s);
+    // The array may be gone by now: a prefetch of any address does no harm.
+    __builtin_prefetch((const void *)((uintptr_t)t.at + (hash & t.mask) * sizeof *t.at));
+}
+
+void keys_prefetch_entry(const struct keys *k, uint64_t hash)
+{
+    // This one reads slots, so it needs the lock; if another thread has it, the line comes later.
+    struct shard *s = (struct shard *)(uintptr_t)&k->shards[keys_shard(hash)];
+    if (pthread_mutex_trylock(&s->lock) != 0)
+        return;
+    struct slots t = shard_slots(s);
+    for (uint64_t i = hash & t.mask; t.at && t.at[i] != SLOT_EMPTY; i = (i + 1) & t.mask) {
+        if ((t.at[i] ^ hash_tag(hash)) >> SLOT_TAG_SHIFT)
+            continue;
+        const uint8_t *e = (const uint8_t *)slot_entry(t.at[i]);
+        __builtin_prefetch(e);
+        __builtin_prefetch(e + 64);
+        break;
+    }
+    VERIFY(pthread_mutex_unlock(&s->lock) == 0);
+}
+
+static bool entry_is(const struct key_entry *e, enum key_space space, struct slice key)
+{
+    return e->key_len == key.n && entry_space(e) == space &&
+           memcmp(entry_key(e).p, key.p, key.n) == 0;
+}
+
+// The slot that holds this key, or NULL and in *room the slot where it belongs. The array exists.
+static uint64_t *find_slot(struct slots t, uint64_t hash, enum key_space space, struct slice key,
+                           uint64_t **room)
+{
+    uint64_t tag = hash_tag(hash);
+    uint64_t *tomb = NULL;
+    for (uint64_t i = hash & t.mask;; i = (i + 1) & t.mask) {
+        uint64_t slot = t.at[i];
+        if (slot == SLOT_EMPTY) {
+            *room = tomb ? tomb : &t.at[i];
+            return NULL;
+        }
+        if (slot == SLOT_TOMB)
+            tomb = tomb ? tomb : &t.at[i];
+        else if ((slot ^ tag) >> SLOT_TAG_SHIFT == 0 && entry_is(slot_entry(slot), space, key))
+            return &t.at[i];
+    }
+}
+
+struct key_entry *keys_find(struct keys *k, uint64_t hash, enum key_space space, struct slice key)
+{
+    struct slots t = shard_slots(hash_shard(k, hash));
+    if (!t.at)
+        return NULL;
+    uint64_t *room;
+    const uint64_t *slot = find_slot(t, hash, space, key, &room);
+    return slot ? slot_entry(*slot) : NULL;
+}
+
+// ---- growing and shrinking
+// ------------------------------------------------------------------------
+
+// Slots that may be taken, tombstones included, so that probes stay short and always end.
+static uint64_t slots_limit(uint64_t slots)
+{
+    return slots - slots / 8;
+}
+
+static void prefetch_ahead(struct slots t, uint64_t i)
+{
+    __builtin_prefetch(slot_entry(t.at[(i + AHEAD) & t.mask]));
+}
+
+// Moves everything into a fresh array of 2^log2 slots, leaving the tombstones behind.
+static bool rehash(struct keys *k, struct shard *s, unsigned log2)
+{
+    VERIFY(log2 <= TABLE_LOG2_MAX);
+    size_t bytes = sizeof(uint64_t) << log2;
+    uint64_t *fresh = aligned_alloc(64, bytes);
+    if (!fresh)
+        return false;
+    memset(fresh, 0, bytes);
+    struct slots from = shard_slots(s);
+    uint64_t mask = (1ull << log2) - 1;
+    VERIFY(s->count + s->reserved <= slots_limit(mask + 1));
+    for (uint64_t i = 0; from.at && i <= from.mask; i++) {
+        prefetch_ahead(from, i);
+        if (!slot_holds_entry(from.at[i]))
+            continue;
+        uint64_t to = entry_hash(k, slot_entry(from.at[i])) & mask;
+        while (fresh[to] != SLOT_EMPTY)
+            to = (to + 1) & mask;
+        fresh[to] = from.at[i];
+    }
+    s->tombs = 0;
+    s->hand &= mask;
+    atomic_store_explicit(&s->table, (uintptr_t)fresh | log2, memory_order_relaxed);
+    free(from.at);
+    return true;
+}
+
+// Makes sure that one more entry can be published after those already prepared.
+static bool reserve_slot(struct keys *k, struct shard *s)
+{
+    struct slots t = shard_slots(s);
+    uint64_t need = s->count + s->reserved + 1;
+    if (t.at && need + s->tombs <= slots_limit(t.mask + 1))
+        return true;
+    // The same size again only where that clears a good part of it of tombstones.
+    unsigned log2 = TABLE_LOG2_MIN;
+    while (need > (3ull << log2) / 4)
+        log2++;
+    if (rehash(k, s, log2))
+        return true;
+    return t.at && need + s->tombs < t.mask; // rather crowded than refused
+}
+
+// Lets an array go that is far too large for what is left.
+static void shrink(struct keys *k, struct shard *s)
+{
+    struct slots t = shard_slots(s);
+    uint64_t need = s->count + s->reserved + 1;
+    unsigned log2 = TABLE_LOG2_MIN;
+    while (need > (1ull << log2) / 2)
+        log2++;
+    if (t.at && (4ull << log2) <= t.mask + 1)
+        (void)rehash(k, s, log2); // without memory for it, it stays large
+}
+
+// ---- writing
+// --------------------------------------------------------------------------------------
+
+// Room to put every pinned entry aside that the prepared ones may replace.
+static bool reserve_aside(struct shard *s)
+{
+    uint64_t in_question = s->reserved + 1 < s->pinned ? s->reserved + 1 : s->pinned;
+    size_t need = s->aside_count + (size_t)in_question;
+    if (need <= s->aside_cap)
+        return true;
+    size_t cap = need < 8 ? 8 : 2 * need;
+    struct key_entry **grown = realloc(s->aside, cap * sizeof *grown);
+    if (!grown)
+        return false;
+    s->aside = grown;
+    s->aside_cap = cap;
+    return true;
+}
+
+static void fill(struct key_entry *e, const struct key_fields *f)
+{
+    unsigned flags = (unsigned)f->type | ENTRY_USED;
+    flags |= f->space == SPACE_IDEM ? ENTRY_SPACE : 0u;
+    flags |= f->absent ? ENTRY_ABSENT : 0u;
+    flags |= f->expires_ms ? ENTRY_EXPIRES : 0u;
+    e->version = f->version;
+    e->seq32 = 0;
+    e->value_len = (uint32_t)f->value.n & 0xffffff;
+    e->flags = flags & 0xff;
+    e->key_len = (uint16_t)f->key.n;
+    uint8_t *p = e->bytes;
+    if (f->expires_ms) {
+        store64(p, f->expires_ms);
+        p += 8;
+    }
+    memcpy(p, f->key.p, f->key.n);
+    if (f->value.n)
+        memcpy(p + f->key.n, f->value.p, f->value.n);
+}
+
+struct key_entry *keys_prepare(struct keys *k, uint64_t hash, const struct key_fields *f)
+{
+    VERIFY(f->key.n > 0 && f->key.n <= LIMIT_KEY_HARD && f->value.n < LIMIT_VALUE_HARD);
+    VERIFY((unsigned)f->type < VALUE_TYPES);
+    struct shard *s = hash_shard(k, hash);
+    struct key_entry *e = NULL;
+    if (reserve_slot(k, s) && reserve_aside(s))
+        e = slab_alloc(&s->heap, fields_size(f->key.n, f->value.n, f->expires_ms != 0));
+    if (e) {
+        fill(e, f);
+        s->reserved++;
+    }
+    shard_tell(k, s);
+    return e;
+}
+
+void keys_discard(struct keys *k, uint64_t hash, struct key_entry *prepared)
+{
+    struct shard *s = hash_shard(k, hash);
+    VERIFY(s->reserved > 0);
+    s->reserved--;
+    slab_free(&s->heap, prepared, entry_size(prepared));
+    shard_tell(k, s);
+}
+
+// Takes a slot's entry out of all counts and frees it, or puts it aside if a checkpoint reads it.
+static void drop_entry(struct shard *s, uint64_t slot)
+{
+    struct key_entry *e = slot_entry(slot);
+    s->count--;
+    s->live -= !(e->flags & ENTRY_ABSENT);
+    if (slot & SLOT_PINNED) {
+        VERIFY(s->aside_count < s->aside_cap);
+        s->pinned--;
+        s->aside[s->aside_count++] = e;
+        return;
+    }
+    if (slot & SLOT_DIRTY) {
+        s->dirty--;
+        s->unwritten_bytes -= entry_usable(e);
+    }
+    slab_free(&s->heap, e, entry_size(e));
+}
+
+void keys_publish(struct keys *k, uint64_t hash, struct key_entry *prepared, uint64_t seq,
+                  bool dirty)
+{
+    struct shard *s = hash_shard(k, hash);
+    struct slots t = shard_slots(s);
+    VERIFY(s->reserved > 0 && t.at);
+    s->reserved--;
+    prepared->seq32 = (uint32_t)seq;
+    uint64_t *room;
+    uint64_t *slot = find_slot(t, hash, entry_space(prepared), entry_key(prepared), &room);
+    if (slot) {
+        // A clean entry is what the store below has: it must not hide a newer one.
+        VERIFY(dirty || !(*slot & (SLOT_DIRTY | SLOT_PINNED)));
+        drop_entry(s, *slot);
+    } else {
+        slot = room;
+        s->tombs -= *slot == SLOT_TOMB;
+    }
+    *slot = make_slot(prepared, hash, dirty ? SLOT_DIRTY : 0);
+    s->count++;
+    s->live += !(prepared->flags & ENTRY_ABSENT);
+    if (dirty) {
+        s->dirty++;
+        s->unwritten_bytes += entry_usable(prepared);
+    }
+    shard_tell(k, s);
+}
+
+// ---- evicting
+// -------------------------------------------------------------------------------------
+
+static void clear_slot(struct shard *s, struct slots t, uint64_t i)
+{
+    if (t.at[(i + 1) & t.mask] != SLOT_EMPTY) {
+        t.at[i] = SLOT_TOMB;
+        s->tombs++;
+        return;
+    }
+    // Nothing behind it: no probe needs it, nor the tombstones before it.
+    t.at[i] = SLOT_EMPTY;
+    for (i = (i - 1) & t.mask; t.at[i] == SLOT_TOMB; i = (i - 1) & t.mask) {
+        t.at[i] = SLOT_EMPTY;
+        s->tombs--;
+    }
+}
+
+struct mover {
+    struct keys *k;
+    struct shard *s;
+};
+
+// slab_compact's: gives an entry in place a new home. Pinned, prepared and aside ones stay.
+static void move_entry(void *arg, void *object)
+{
+    struct mover *m = arg;
+    struct key_entry *e = object;
+    struct slots t = shard_slots(m->s);
+    uint64_t *room;
+    uint64_t hash = entry_hash(m->k, e);
+    uint64_t *slot = find_slot(t, hash, entry_space(e), entry_key(e), &room);
+    if (!slot || slot_entry(*slot) != e || *slot & SLOT_PINNED)
+        return;
+    size_t size = entry_size(e);
+    struct key_entry *moved = slab_alloc(&m->s->heap, size);
+    if (!moved)
+        return;
+    memcpy(moved, e, size);
+    *slot = make_slot(moved, hash, *slot & SLOT_DIRTY);
+    slab_free(&m->s->heap, e, size);
+}
+
+static void compact(struct keys *k, struct shard *s, uint64_t target)
+{
+    struct mover m = {k, s};
+    for (unsigned class = 0; class < SLAB_CLASSES; class ++)
+        while (shard_bytes(s) > target && slab_compact(&s->heap, class, move_entry, &m))
+            ;
+}
+
+uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target)
+{
+    struct shard *s = numbered_shard(k, shard);
+    uint64_t before = shard_bytes(s);
+    struct slots t = shard_slots(s);
+    if (before <= target || !t.at)
+        return 0;
+    // Freed entries leave holes in slabs that compact() closes to within about a sixteenth.
+    uint64_t steps = 2 * (t.mask + 1);
+    while (steps-- && s->heap.used + s->heap.used / 16 + slot_bytes(s) > target) {
+        uint64_t i = s->hand;
+        s->hand = (i + 1) & t.mask;
+        prefetch_ahead(t, i);
+        uint64_t slot = t.at[i];
+        if (!slot_holds_entry(slot) || slot & (SLOT_DIRTY | SLOT_PINNED))
+            continue;
+        struct key_entry *e = slot_entry(slot);
+        if (e->flags & ENTRY_USED) {
+            e->flags &= ~(unsigned)ENTRY_USED & 0xff;
+            continue;
+        }
+        if (!(e->flags & ENTRY_ABSENT))
+            s->complete = false;
+        drop_entry(s, slot);
+        clear_slot(s, t, i);
+        s->evictions++;
+    }
+    shrink(k, s);
+    compact(k, s, target);
+    shard_tell(k, s);
+    uint64_t after = shard_bytes(s);
+    return after < before ? before - after : 0;
+}
+
+uint64_t keys_shard_bytes(const struct keys *k, unsigned shard)
+{
+    VERIFY(shard < KEYS_SHARDS);
+    return shard_bytes(&k->shards[shard]);
+}
+
+// ---- checkpoints
+// ----------------------------------------------------------------------------------
+
+void keys_pin_dirty(struct keys *k, unsigned shard, void (*fn)(void *arg, struct key_entry *e),
+                    void *arg)
+{
+    struct shard *s = numbered_shard(k, shard);
+    // One checkpoint at a time; and what is prepared reserved no room aside for these.
+    VERIFY(s->pinned == 0 && s->aside_count == 0 && s->reserved == 0);
+    struct slots t = shard_slots(s);
+    for (uint64_t i = 0; s->dirty; i++) {
+        if (!(t.at[i] & SLOT_DIRTY))
+            continue;
+        t.at[i] ^= SLOT_DIRTY | SLOT_PINNED;
+        s->dirty--;
+        s->pinned++;
+        struct key_entry *e = slot_entry(t.at[i]);
+        // Used, so that keys_touch has nothing to write while the checkpoint reads without the
+        // lock.
+        e->flags |= ENTRY_PINNED | ENTRY_USED;
+        fn(arg, e);
+    }
+}
+
+static void unpin_slot(struct shard *s, struct slots t, uint64_t i, bool written)
+{
+    struct key_entry *e = slot_entry(t.at[i]);
+    e->flags &= ~(unsigned)ENTRY_PINNED & 0xff;
+    t.at[i] &= ~SLOT_PINNED;
+    s->pinned--;
+    if (!written) {
+        t.at[i] |= SLOT_DIRTY;
+        s->dirty++;
+        return;
+    }
+    s->unwritten_bytes -= entry_usable(e);
+    // Where all that exists is resident, nothing is to be learnt from a clean absent entry.
+    if (s->complete && e->flags & ENTRY_ABSENT) {
+        drop_entry(s, t.at[i]);
+        clear_slot(s, t, i);
+    }
+}
+
+void keys_unpin(struct keys *k, unsigned shard, bool written)
+{
+    struct shard *s = numbered_shard(k, shard);
+    for (size_t i = 0; i < s->aside_count; i++) {
+        s->unwritten_bytes -= entry_usable(s->aside[i]);
+        slab_free(&s->heap, s->aside[i], entry_size(s->aside[i]));
+    }
+    free(s->aside);
+    s->aside = NULL;
+    s->aside_count = s->aside_cap = 0;
+    struct slots t = shard_slots(s);
+    for (uint64_t i = 0; s->pinned; i++)
+        if (t.at[i] & SLOT_PINNED)
+            unpin_slot(s, t, i, written);
+    shrink(k, s);
+    shard_tell(k, s);
+}
+
+void keys_each_dirty(struct keys *k, unsigned shard,
+                     void (*fn)(void *arg, const struct key_entry *e), void *arg)
+{
+    struct shard *s = numbered_shard(k, shard);
+    struct slots t = shard_slots(s);
+    uint64_t left = s->dirty + s->pinned;
+    for (uint64_t i = 0; left; i++) {
+        if (!(t.at[i] & (SLOT_DIRTY | SLOT_PINNED)))
+            continue;
+        left--;
+        fn(arg, slot_entry(t.at[i]));
+    }
+}
+
+void keys_each(struct keys *k, unsigned shard, void (*fn)(void *arg, const struct key_entry *e),
+               void *arg)
+{
+    struct shard *s = numbered_shard(k, shard);
+    struct slots t = shard_slots(s);
+    uint64_t left = s->count;
+    for (uint64_t i = 0; left; i++) {
+        prefetch_ahead(t, i);
+        if (!slot_holds_entry(t.at[i]))
+            continue;
+        left--;
+        fn(arg, slot_entry(t.at[i]));
+    }
+}
+
+// ---- sums
+// -----------------------------------------------------------------------------------------
+
+void keys_get_stats(struct keys *k, struct keys_stats *out)
+{
+    *out = (struct keys_stats){0};
+    for (unsigned i = 0; i < KEYS_SHARDS; i++) {
+        keys_lock(k, i);
+        const struct shard *s = &k->shards[i];
+        out->entries += s->count;
+        out->live += s->live;
+        out->dirty += s->dirty + s->pinned + s->aside_count;
+        out->dirty_bytes += s->unwritten_bytes;
+        out->bytes += s->heap.bytes;
+        out->slot_bytes += slot_bytes(s);
+        out->evictions += s->evictions;
+        keys_unlock(k, i);
+    }
+}
+
+uint64_t keys_bytes(const struct keys *k)
+{
+    return atomic_load_explicit(&k->bytes, memory_order_relaxed);
+}
+
+uint64_t keys_dirty_bytes(const struct keys *k)
+{
+    return atomic_load_explicit(&k->unwritten_bytes, memory_order_relaxed);
+}

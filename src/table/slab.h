@@ -1,0 +1,38 @@
+// A shard's allocator: objects of like size side by side in slabs, so that an entry costs its
+// bytes, rounded up to 16 (to an eighth above 1 KiB), and next to nothing more. Objects over
+// SLAB_MAX bytes come from malloc. Not thread-safe: the shard's lock guards it; the pool behind it
+// is shared.
+#ifndef VARVE_TABLE_SLAB_H
+#define VARVE_TABLE_SLAB_H
+
+#include "table/pool.h"
+#include <stdbool.h>
+
+#define SLAB_MAX     8192u
+#define SLAB_CLASSES 88u // 64 up to 1 KiB, then 8 an octave
+
+struct slab;
+
+struct slab_heap {
+    struct pool *pool;
+    uint64_t bytes;                  // memory: slabs as far as ever written, and large objects
+    uint64_t used;                   // of those, in objects handed out
+    uint64_t large;                  // objects from malloc
+    struct slab *room[SLAB_CLASSES]; // circular lists of the slabs that have room
+};
+
+void slab_heap_init(struct slab_heap *h, struct pool *pool);
+// 16-byte aligned. NULL when memory is out.
+void *slab_alloc(struct slab_heap *h, size_t n);
+// `n` is what it was allocated with.
+void slab_free(struct slab_heap *h, void *object, size_t n);
+// Memory that this object occupies.
+size_t slab_usable(void *object, size_t n);
+
+// Tries to empty one thinly filled slab of a class into the room of others of that class, without
+// taking new memory: calls `move` for each of its objects, which allocates anew, copies and frees
+// the old one, or leaves it. True if the slab could be given back; false when nothing could be won.
+bool slab_compact(struct slab_heap *h, unsigned class, void (*move)(void *arg, void *object),
+                  void *arg);
+
+#endif
