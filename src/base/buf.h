@@ -1,7 +1,7 @@
 // A growable byte buffer with a maximum. Bytes live in [start, end) of `data`: appended at the end,
 // consumed from the start. There are always BUF_PADDING readable bytes past `cap` (the JSON parser
-// reads ahead). Empty: start == end. Full: a reserve that would pass `max` fails with ERR_TOO_BIG and
-// changes nothing. Not thread-safe.
+// reads ahead). Empty: start == end. Full: a reserve that would pass `max` fails with ERR_TOO_BIG
+// and changes nothing. Not thread-safe.
 #ifndef VARVE_BASE_BUF_H
 #define VARVE_BASE_BUF_H
 

@@ -79,13 +79,15 @@ static enum err parse_number(const char *text, const struct unit *units, uint64_
     uint64_t v = 0;
     bool over = false;
     for (; *c >= '0' && *c <= '9'; c++)
-        over |= __builtin_mul_overflow(v, 10u, &v) |
-                __builtin_add_overflow(v, (uint64_t)(*c - '0'), &v);
+        if (__builtin_mul_overflow(v, 10u, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(*c - '0'), &v))
+            over = true;
     if (c == text)
         return ERR_INVALID;
     for (; units->suffix; units++)
         if (strcasecmp(c, units->suffix) == 0) {
-            over |= __builtin_mul_overflow(v, units->factor, value);
+            if (__builtin_mul_overflow(v, units->factor, value))
+                over = true;
             return over ? ERR_OVERFLOW : ERR_OK;
         }
     return ERR_INVALID;

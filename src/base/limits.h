@@ -2,24 +2,24 @@
 #ifndef VARVE_BASE_LIMITS_H
 #define VARVE_BASE_LIMITS_H
 
-#define LIMIT_KEY_HARD            (60u << 10)  // key bytes; what an entry's header can hold
-#define LIMIT_VALUE_HARD          (16u << 20)  // value bytes, less one
-#define LIMIT_REQUEST_HARD        (64u << 20)  // request bytes
-#define LIMIT_TXN_OPS             100000u      // operations in one transaction
-#define LIMIT_WAL_FRAME           (80u << 20)  // payload bytes of one frame
-#define LIMIT_WAL_BUFFER          (96u << 20)  // bytes accepted and not yet written by the flusher
-#define LIMIT_HTTP_HEADERS        (16u << 10)  // bytes of request line and headers
-#define LIMIT_HTTP_URL            (32u << 10)  // bytes of the request target
-#define LIMIT_JSON_DEPTH          128u         // arrays and objects inside one another
-#define LIMIT_LIST                10000u       // keys in one listing page
-#define LIMIT_THREADS             256u         // event-loop threads
-#define LIMIT_READ_CHUNK          (256u << 10) // bytes one recv may bring
-#define LIMIT_OUT_STOP            (1u << 20)   // pending reply bytes at which reading stops
-#define LIMIT_OUT_CLOSE           (72u << 20)  // pending reply bytes at which a connection closes
-#define LIMIT_SLOW_READER_MS      10000u       // and how long a full one may make no progress
-#define LIMIT_IDEMPOTENCY_KEY     128u         // bytes
-#define LIMIT_IDEMPOTENCY_TTL_MS  86400000ull  // how long a first result is kept
-#define LIMIT_PATH                4096u        // bytes of a file path
-#define LIMIT_CONFIG_FILE         (1u << 20)   // bytes of a configuration file
+#define LIMIT_KEY_HARD           (60u << 10)  // key bytes; what an entry's header can hold
+#define LIMIT_VALUE_HARD         (16u << 20)  // value bytes, less one
+#define LIMIT_REQUEST_HARD       (64u << 20)  // request bytes
+#define LIMIT_TXN_OPS            100000u      // operations in one transaction
+#define LIMIT_WAL_FRAME          (80u << 20)  // payload bytes of one frame
+#define LIMIT_WAL_BUFFER         (96u << 20)  // bytes accepted and not yet written by the flusher
+#define LIMIT_HTTP_HEADERS       (16u << 10)  // bytes of request line and headers
+#define LIMIT_HTTP_URL           (32u << 10)  // bytes of the request target
+#define LIMIT_JSON_DEPTH         128u         // arrays and objects inside one another
+#define LIMIT_LIST               10000u       // keys in one listing page
+#define LIMIT_THREADS            256u         // event-loop threads
+#define LIMIT_READ_CHUNK         (256u << 10) // bytes one recv may bring
+#define LIMIT_OUT_STOP           (1u << 20)   // pending reply bytes at which reading stops
+#define LIMIT_OUT_CLOSE          (72u << 20)  // pending reply bytes at which a connection closes
+#define LIMIT_SLOW_READER_MS     10000u       // and how long a full one may make no progress
+#define LIMIT_IDEMPOTENCY_KEY    128u         // bytes
+#define LIMIT_IDEMPOTENCY_TTL_MS 86400000ull  // how long a first result is kept
+#define LIMIT_PATH               4096u        // bytes of a file path
+#define LIMIT_CONFIG_FILE        (1u << 20)   // bytes of a configuration file
 
 #endif

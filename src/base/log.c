@@ -8,7 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_LINE    4096 // bytes of a line, newline included; the rest is cut
+#define LOG_LINE \
+    4096                 // bytes of a line, newline included; the rest is cut. As PIPE_BUF: a pipe
+                         // takes that much in one piece
 #define LOG_QUOTE   1024 // bytes of a quoted value
 #define LOG_QUOTES  4
 #define LOG_ELLIPSE "..."

@@ -1,7 +1,7 @@
-// The seam between varve and the machine: files, time and randomness. Everything that touches a disk
-// or a clock takes a `struct os *`, so that tests can put a simulated machine in its place
-// (base/os_sim.h): a disk that loses, tears and reorders what was not synced, a clock that is set by
-// hand, a random source with a seed, and an nth call that fails. Sockets are in base/os_net.h.
+// The seam between varve and the machine: files, time and randomness. Everything that touches a
+// disk or a clock takes a `struct os *`, so that tests can put a simulated machine in its place
+// (base/os_sim.h): a disk that loses, tears and reorders what was not synced, a clock that is set
+// by hand, a random source with a seed, and an nth call that fails. Sockets are in base/os_net.h.
 //
 // Errors: ERR_IO for anything not named below; ERR_NO_SPACE for ENOSPC and EDQUOT; ERR_MISSING for
 // ENOENT; ERR_EXISTS for EEXIST; ERR_IN_USE for a lock held elsewhere. os_last_errno() tells more.
@@ -52,7 +52,8 @@ struct os_ops {
     enum err (*sync_dir)(struct os *os, const char *path);
     // Calls fn for each entry except . and .., in no order.
     enum err (*list)(struct os *os, const char *path, os_list_fn fn, void *arg);
-    // Creates the file if missing and takes an exclusive lock that ends with the process or os_close.
+    // Creates the file if missing and takes an exclusive lock that ends with the process or
+    // os_close.
     enum err (*lock)(struct os *os, const char *path, int *fd);
     // Free bytes on the file system that holds `path`.
     enum err (*disk_free)(struct os *os, const char *path, uint64_t *bytes);

@@ -11,8 +11,9 @@
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
-// Parses "HOST:PORT" ("127.0.0.1:8080", "[::1]:0", "localhost:80"), binds and listens, non-blocking.
-// Without SO_REUSEPORT, so that a port in use is an error: ERR_IN_USE with the address in `msg`.
+// Parses "HOST:PORT" ("127.0.0.1:8080", "[::1]:0", "localhost:80"), binds and listens,
+// non-blocking. Without SO_REUSEPORT, so that a port in use is an error: ERR_IN_USE with the
+// address in `msg`.
 MUST_USE enum err os_listen(const char *addr, int backlog, int *fd, struct errmsg *msg);
 // The bound address as text, "127.0.0.1:8080"; cap is at least 64.
 MUST_USE enum err os_bound_address(int fd, char *text, size_t cap);
@@ -20,7 +21,8 @@ MUST_USE enum err os_bound_address(int fd, char *text, size_t cap);
 bool os_is_loopback(const char *addr);
 // Accepts one connection: non-blocking, TCP_NODELAY, close-on-exec.
 MUST_USE enum err os_accept(int listener, int *fd);
-// Connects, blocking up to timeout_ms; the socket is then blocking with TCP_NODELAY.
+// Connects, blocking up to timeout_ms (and as long as a host's name takes to resolve); the socket
+// is then blocking with TCP_NODELAY.
 MUST_USE enum err os_connect(const char *addr, unsigned timeout_ms, int *fd, struct errmsg *msg);
 MUST_USE enum err os_set_nonblocking(int fd, bool on);
 // *got == 0 with ERR_OK: the peer closed its side.

@@ -53,8 +53,6 @@ static enum err fail(int error)
         return ERR_MISSING;
     case EEXIST:
         return ERR_EXISTS;
-    case ENOMEM:
-        return ERR_NO_MEMORY;
     default:
         return ERR_IO;
     }
@@ -126,8 +124,8 @@ static enum err real_pwrite(struct os *os, int fd, const void *p, size_t n, uint
 static enum err real_sync(struct os *os, int fd)
 {
     int rc;
-    // EINTR comes before anything is waited for; any other error is final (the kernel reports a
-    // failed write-back once and forgets it).
+    // An interrupted call promised nothing, so it is made again. Any other error is final: the
+    // kernel tells of a failed write-back once, and a second call would succeed without the data.
     do
         rc = fdatasync(fd);
     while (rc != 0 && errno == EINTR);

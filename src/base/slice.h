@@ -40,7 +40,8 @@ static inline int slice_compare(struct slice a, struct slice b)
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-// Little-endian loads and stores of unaligned bytes (the host is little-endian, asserted in slice.c).
+// Little-endian loads and stores of unaligned bytes (the host is little-endian, asserted in
+// slice.c).
 static inline uint16_t load16(const void *p)
 {
     uint16_t v;
