@@ -33,17 +33,18 @@ static inline size_t buf_len(const struct buf *b)
 {
     return b->end - b->start;
 }
+// NULL before the first reserve (C17 does not even allow NULL + 0).
 static inline uint8_t *buf_head(const struct buf *b)
 {
-    return b->data + b->start;
+    return b->data ? b->data + b->start : NULL;
 }
 static inline uint8_t *buf_tail(const struct buf *b)
 {
-    return b->data + b->end;
+    return b->data ? b->data + b->end : NULL;
 }
 static inline struct slice buf_slice(const struct buf *b)
 {
-    return (struct slice){b->data + b->start, b->end - b->start};
+    return (struct slice){buf_head(b), buf_len(b)};
 }
 // Empties and keeps the memory.
 static inline void buf_clear(struct buf *b)
