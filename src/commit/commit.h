@@ -1,13 +1,13 @@
-// The commit room: admits operations, gives them their place in the log, applies them to the tables and
-// says which durable sequence each answer depends on. It owns the write-ahead log, the tables, the store
-// below, recovery and checkpoints; the edges know only this header.
+// The commit room: admits operations, gives them their place in the log, applies them to the tables
+// and says which durable sequence each answer depends on. It owns the write-ahead log, the tables,
+// the store below, recovery and checkpoints; the edges know only this header.
 //
 // The rule of replies: a call that answers gives a `dep`, the highest sequence its answer rests on
-// (0: nothing that is not already durable). The edge must not let the answer leave the process before
-// commit_durable() >= dep. That holds for reads and for conflicts too.
+// (0: nothing that is not already durable). The edge must not let the answer leave the process
+// before commit_durable() >= dep. That holds for reads and for conflicts too.
 //
-// No call here blocks on the disk except those that say so. ERR_COLD and ERR_FULL mean: nothing was done;
-// call commit_fetch or commit_wait_room, and try again when it calls back.
+// No call here blocks on the disk except those that say so. ERR_COLD and ERR_FULL mean: nothing was
+// done; call commit_fetch or commit_wait_room, and try again when it calls back.
 #ifndef VARVE_COMMIT_COMMIT_H
 #define VARVE_COMMIT_COMMIT_H
 
@@ -36,7 +36,8 @@ struct commit_options {
     uint32_t max_value;
     unsigned read_threads;
     bool relaxed; // answers depend on nothing
-    bool threads; // false (simulation): no threads; the owner calls commit_flush and commit_checkpoint
+    bool threads; // false (simulation): no threads; the owner calls commit_flush and
+                  // commit_checkpoint
     void (*on_durable)(void *arg, uint64_t seq); // any thread
     void (*on_fatal)(void *arg, const char *what);
     void *arg;
@@ -56,22 +57,27 @@ struct commit_recovery {
 
 // Opens or creates the data directory and recovers. ERR_IN_USE, ERR_FORMAT, ERR_DAMAGED, ERR_IO,
 // ERR_NO_SPACE with msg naming file and place.
-MUST_USE enum err commit_open(struct commit **c, const struct commit_options *o,
-                              struct commit_recovery *found, struct errmsg *msg);
-// Makes everything durable, marks the log closed in order, frees. Blocks. No other call may be under way.
-MUST_USE enum err commit_close(struct commit *c);
+MUST_USE
+enum err commit_open(struct commit **c, const struct commit_options *o,
+                     struct commit_recovery *found, struct errmsg *msg);
+// Makes everything durable, marks the log closed in order, frees. Blocks. No other call may be
+// under way.
+MUST_USE
+enum err commit_close(struct commit *c);
 // Frees without writing anything, as if the power had gone (simulation).
 void commit_abandon(struct commit *c);
 // Reads a data directory without changing it: log, store, checkpoint. For `varve check`.
-MUST_USE enum err commit_check(const struct commit_options *o, struct commit_recovery *found,
-                               struct errmsg *msg);
+MUST_USE
+enum err commit_check(const struct commit_options *o, struct commit_recovery *found,
+                      struct errmsg *msg);
 
 // A key and its hash; made once a request, so that slots can be prefetched for a whole batch first.
 struct key_ref {
     struct slice key;
     uint64_t hash;
+    enum key_space space;
 };
-struct key_ref commit_ref(const struct commit *c, struct slice key);
+struct key_ref commit_ref(const struct commit *c, struct slice key); // of a user key
 // Call for every key of the batch, then commit_prefetch_entry for every key, then the operations.
 void commit_prefetch_slot(const struct commit *c, const struct key_ref *k);
 void commit_prefetch_entry(const struct commit *c, const struct key_ref *k);
@@ -86,8 +92,9 @@ struct value_view {
 typedef void (*value_fn)(void *arg, const struct value_view *v);
 
 // ERR_OK after emit ran, ERR_MISSING, ERR_COLD. *dep is set for ERR_OK and ERR_MISSING.
-MUST_USE enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, void *arg,
-                             uint64_t *dep);
+MUST_USE
+enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, void *arg,
+                    uint64_t *dep);
 
 enum txn_kind {
     TXN_CHECK,  // key has exactly `version` (0: does not exist)
@@ -127,49 +134,59 @@ struct txn {
 };
 
 // One transaction: all checks against the state at one moment, then all of it or nothing.
-// ERR_OK; ERR_CONFLICT with `conflict` and `actual` set on each op that disagreed; ERR_INVALID with msg (the
-// same key written twice; an empty or oversized key or value; a check and a write may name one key);
-// ERR_TYPE and ERR_OVERFLOW (add) with msg; ERR_REUSED; ERR_COLD; ERR_FULL; ERR_NO_SPACE; ERR_TOO_BIG;
-// ERR_NO_MEMORY; ERR_CLOSED. *dep is set for every outcome that leaves the process.
-MUST_USE enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg);
+// ERR_OK; ERR_CONFLICT with `conflict` and `actual` set on each op that disagreed; ERR_INVALID with
+// msg (the same key written twice; an empty or oversized key or value; a check and a write may name
+// one key); ERR_TYPE and ERR_OVERFLOW (add) with msg; ERR_REUSED; ERR_COLD; ERR_FULL; ERR_NO_SPACE;
+// ERR_TOO_BIG; ERR_NO_MEMORY; ERR_CLOSED. *dep is set for every outcome that leaves the process.
+MUST_USE
+enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg);
 
-// Brings keys in from the disk on a reader thread, then calls done there (never before this returns...
-// except in the simulation, where it is called at once). Copies the keys. After it, the call that said
-// ERR_COLD will normally find them; loop if not.
-MUST_USE enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count,
-                               void (*done)(void *arg, enum err e), void *arg);
+// Brings keys in from the disk on a reader thread, then calls done there (never before this
+// returns... except in the simulation, where it is called at once). Copies the keys. After it, the
+// call that said ERR_COLD will normally find them; loop if not.
+MUST_USE
+enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count,
+                      void (*done)(void *arg, enum err e), void *arg);
 // Starts a checkpoint if none runs, and calls done on another thread when room may have been made.
-MUST_USE enum err commit_wait_room(struct commit *c, void (*done)(void *arg, enum err e), void *arg);
-// The keys a txn needs that are not in RAM, for commit_fetch: fills refs (cap entries), returns count.
+MUST_USE
+enum err commit_wait_room(struct commit *c, void (*done)(void *arg, enum err e), void *arg);
+// The keys a txn needs that are not in RAM, for commit_fetch: fills refs (cap entries), returns
+// count.
 size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *refs, size_t cap);
 
-// Runs fn(arg) on a reader thread; for work that blocks, such as commit_list. ERR_AGAIN when too much
-// is waiting already.
-MUST_USE enum err commit_background(struct commit *c, void (*fn)(void *arg), void *arg);
+// Runs fn(arg) on a reader thread; for work that blocks, such as commit_list. ERR_AGAIN when too
+// much is waiting already.
+MUST_USE
+enum err commit_background(struct commit *c, void (*fn)(void *arg), void *arg);
 
 // Keys in rising bytewise order that start with prefix and are > after (empty: from the first),
-// at most `limit`; calls fn for each with nothing locked (slices live until it returns). fn returns false
-// to stop. Blocks on the disk: call through commit_background. Sees every key that exists throughout the
-// call; one made or deleted meanwhile may be seen or not.
+// at most `limit`; calls fn for each with nothing locked (slices live until it returns). fn returns
+// false to stop. Blocks on the disk: call through commit_background. Sees every key that exists
+// throughout the call; one made or deleted meanwhile may be seen or not.
 typedef bool (*list_fn)(void *arg, struct slice key, const struct value_view *v);
-MUST_USE enum err commit_list(struct commit *c, struct slice prefix, struct slice after, size_t limit,
-                              list_fn fn, void *arg, uint64_t *dep, struct errmsg *msg);
+MUST_USE
+enum err commit_list(struct commit *c, struct slice prefix, struct slice after, size_t limit,
+                     list_fn fn, void *arg, uint64_t *dep, struct errmsg *msg);
 
 // Tells the log that a batch of operations has been handed in; once per batch.
 void commit_kick(struct commit *c);
 uint64_t commit_durable(const struct commit *c);
 // Blocks until seq is durable (command line, tests).
-MUST_USE enum err commit_wait(struct commit *c, uint64_t seq);
+MUST_USE
+enum err commit_wait(struct commit *c, uint64_t seq);
 // Simulation: writes and syncs what is pending.
-MUST_USE enum err commit_flush(struct commit *c);
+MUST_USE
+enum err commit_flush(struct commit *c);
 // Writes every dirty entry below and drops the log segments this covers. Blocks. One at a time.
-MUST_USE enum err commit_checkpoint(struct commit *c, struct errmsg *msg);
+MUST_USE
+enum err commit_checkpoint(struct commit *c, struct errmsg *msg);
 // Deletes up to `max` expired keys through the log; returns how many. Called by the housekeeper.
 size_t commit_expire(struct commit *c, size_t max);
 
 // True while writes are accepted; otherwise `why` says what is wrong.
 bool commit_writable(const struct commit *c, const char **why);
 // Prometheus text of everything this room and those below count.
-MUST_USE enum err commit_metrics(struct commit *c, struct buf *out);
+MUST_USE
+enum err commit_metrics(struct commit *c, struct buf *out);
 
 #endif

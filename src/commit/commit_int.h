@@ -1,0 +1,141 @@
+// What only the commit room knows: the one struct behind commit.h, and the functions its files
+// share.
+#ifndef VARVE_COMMIT_COMMIT_INT_H
+#define VARVE_COMMIT_COMMIT_INT_H
+
+#include "commit/commit.h"
+#include "base/limits.h"
+#include "store/store.h"
+#include "table/keys.h"
+#include "wal/wal.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+// What the file CHECKPOINT says: every change with a sequence <= seq is in the store below.
+struct checkpoint_mark {
+    uint64_t seq;
+    uint64_t floor; // highest version any deleted key had
+};
+
+struct room_waiter {
+    struct room_waiter *next;
+    void (*done)(void *arg, enum err e);
+    void *arg;
+};
+
+struct pool_job {
+    struct pool_job *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+// Threads that may block on the disk: cold reads and listings.
+struct pool {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct pool_job *first, *last;
+    size_t waiting; // at most POOL_MAX
+    pthread_t threads[64];
+    unsigned started;
+    bool stopping;
+};
+#define POOL_MAX 65536u
+
+struct commit {
+    struct commit_options o;
+    char *dir;
+    uint64_t store_id;
+    int lock_fd;
+    struct wal *wal;
+    struct store *store;
+    struct keys *keys;
+    struct pool pool;
+
+    // Highest version that any deleted key had. Raised under the deleted key's shard lock.
+    _Atomic uint64_t floor;
+    // Raised when a checkpoint's files have become visible, before their entries may be evicted: a
+    // cold read that began under another number may hold an old value and starts again.
+    _Atomic uint64_t ingests;
+
+    // Memory: the table may hold this much; see commit_memory_init.
+    uint64_t table_limit;
+    uint64_t shard_limit;
+    uint64_t dirty_limit; // dirty bytes at which a checkpoint starts
+    uint64_t log_limit;   // log bytes since the last checkpoint at which the next one starts
+    uint64_t log_stop;    // log bytes at which writes wait for it
+    _Atomic uint64_t log_bytes;
+
+    // The housekeeper: checkpoints and expiry.
+    pthread_t housekeeper;
+    bool housekeeper_started;
+    pthread_mutex_t house_lock;
+    pthread_cond_t house_wake;
+    bool stopping;                   // house_lock
+    _Atomic bool want;               // a checkpoint was asked for
+    struct room_waiter *rooms;       // house_lock
+    pthread_mutex_t checkpoint_lock; // one checkpoint at a time
+    struct checkpoint_mark mark;     // checkpoint_lock
+    _Atomic int checkpoint_error;    // enum err of the last one
+    _Atomic uint64_t expired_cursor; // lines of the expiry index before this time are done with
+    _Atomic uint64_t checkpointed;   // mark.seq, for metrics
+
+    // Counters for metrics.
+    _Atomic uint64_t gets, misses, txns, conflicts, puts, deletes, adds, replays;
+    _Atomic uint64_t cold_reads, cold_waits, full_waits, refused;
+    _Atomic uint64_t checkpoints, checkpoint_failures, checkpoint_ns, checkpoint_entries;
+    _Atomic uint64_t expired, lists;
+    struct commit_recovery recovery;
+};
+
+static inline void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+// dir.c: the data directory's own files.
+MUST_USE
+enum err dir_open(struct commit *c, bool create, bool *created, struct errmsg *msg);
+MUST_USE
+enum err dir_read_mark(struct commit *c, struct checkpoint_mark *m, struct errmsg *msg);
+MUST_USE
+enum err dir_write_mark(struct commit *c, const struct checkpoint_mark *m);
+void dir_path(const struct commit *c, const char *name, char *path, size_t cap);
+
+// read.c
+// The sequence an answer that shows `e` depends on; 0 if it is durable. Shard locked.
+uint64_t entry_dep(const struct commit *c, const struct key_entry *e);
+struct value_view entry_view(const struct key_entry *e);
+// Looks a key that is not resident up in the store below and makes the answer resident (an absent
+// entry if there is none). ERR_OK, ERR_COLD (memory_only), or a read error.
+MUST_USE
+enum err load_key(struct commit *c, const struct key_ref *k, bool memory_only);
+void raise_floor(struct commit *c, uint64_t version);
+
+// checkpoint.c
+void *housekeeper_main(void *arg);
+void want_checkpoint(struct commit *c);
+// ERR_OK when a write may be admitted; ERR_FULL or ERR_NO_SPACE otherwise.
+MUST_USE
+enum err admit_write(struct commit *c);
+// Evicts from a locked shard when memory is over its limit.
+void trim_shard(struct commit *c, unsigned shard);
+
+// pool.c
+MUST_USE
+enum err pool_start(struct pool *p, unsigned threads);
+void pool_stop(struct pool *p);
+MUST_USE
+enum err pool_add(struct pool *p, void (*fn)(void *arg), void *arg);
+
+// value.c: how the store below holds a value.
+// [u8 type][u8 flags: 1 expires][u64 version][u64 expires_ms, if flag 1][value]
+#define STORED_HEADER_MAX 18u
+MUST_USE
+enum err stored_encode(struct buf *b, const struct key_entry *e);
+MUST_USE
+enum err stored_decode(struct slice s, struct value_view *v);
+// The expiry index's key: [u64 expires_ms, big-endian][u8 space][key].
+MUST_USE
+enum err expiry_encode(struct buf *b, uint64_t expires_ms, enum key_space space, struct slice key);
+
+#endif

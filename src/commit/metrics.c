@@ -1,0 +1,71 @@
+// The numbers of this room and those below, as Prometheus text.
+#include "commit/commit_int.h"
+#include <inttypes.h>
+
+// X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), s (store_stats).
+#define METRICS(X)                                                                                 \
+    X(varve_gets_total, counter, "keys read", c->gets)                                             \
+    X(varve_misses_total, counter, "reads that found no key", c->misses)                           \
+    X(varve_transactions_total, counter, "transactions tried", c->txns)                            \
+    X(varve_conflicts_total, counter, "transactions refused for a version", c->conflicts)          \
+    X(varve_puts_total, counter, "keys put", c->puts)                                              \
+    X(varve_deletes_total, counter, "keys deleted", c->deletes)                                    \
+    X(varve_adds_total, counter, "integers added to", c->adds)                                     \
+    X(varve_replays_total, counter, "first results given again", c->replays)                       \
+    X(varve_expired_total, counter, "keys deleted past their time", c->expired)                    \
+    X(varve_lists_total, counter, "listings", c->lists)                                            \
+    X(varve_loads_total, counter, "keys brought in from the store", c->cold_reads)                 \
+    X(varve_cold_waits_total, counter, "requests that waited for the disk to read", c->cold_waits) \
+    X(varve_full_waits_total, counter, "requests that waited for a checkpoint", c->full_waits)     \
+    X(varve_refused_total, counter, "writes refused for want of disk space", c->refused)           \
+    X(varve_wal_frames_total, counter, "log frames appended", w.appended)                          \
+    X(varve_wal_payload_bytes_total, counter, "log payload bytes appended", w.appended_bytes)      \
+    X(varve_wal_written_bytes_total, counter, "log bytes written", w.written_bytes)                \
+    X(varve_wal_syncs_total, counter, "log syncs: commit groups", w.syncs)                         \
+    X(varve_wal_sync_nanoseconds_total, counter, "time in write and sync", w.sync_ns)              \
+    X(varve_wal_sync_last_nanoseconds, gauge, "of the last group", w.sync_ns_last)                 \
+    X(varve_wal_segments, gauge, "log segments in use", w.segments)                                \
+    X(varve_wal_spare_segments, gauge, "log segments prepared", w.spares)                          \
+    X(varve_sequence, gauge, "last sequence given out", w.next_seq - 1)                            \
+    X(varve_sequence_durable, gauge, "last durable sequence", commit_durable(c))                   \
+    X(varve_sequence_checkpoint, gauge, "last sequence below", c->checkpointed)                    \
+    X(varve_checkpoints_total, counter, "checkpoints done", c->checkpoints)                        \
+    X(varve_checkpoint_failures_total, counter, "checkpoints failed", c->checkpoint_failures)      \
+    X(varve_checkpoint_nanoseconds_total, counter, "time in checkpoints", c->checkpoint_ns)        \
+    X(varve_checkpoint_entries_total, counter, "entries written below", c->checkpoint_entries)     \
+    X(varve_keys_resident, gauge, "keys in memory", k.live)                                        \
+    X(varve_entries_resident, gauge, "entries in memory, absent ones too", k.entries)              \
+    X(varve_entries_dirty, gauge, "entries not yet below", k.dirty)                                \
+    X(varve_dirty_bytes, gauge, "memory of those", k.dirty_bytes)                                  \
+    X(varve_table_bytes, gauge, "memory of entries", k.bytes)                                      \
+    X(varve_slot_bytes, gauge, "memory of hash slots", k.slot_bytes)                               \
+    X(varve_evictions_total, counter, "entries evicted", k.evictions)                              \
+    X(varve_memory_limit_bytes, gauge, "storage.memory_limit in force", c->o.memory_limit)         \
+    X(varve_store_disk_bytes, gauge, "files of the store below", s.disk_bytes)                     \
+    X(varve_store_cache_bytes, gauge, "its block cache in use", s.cache_used)                      \
+    X(varve_store_memory_bytes, gauge, "its memory outside the cache", s.memory)                   \
+    X(varve_store_keys, gauge, "keys below, estimated", s.estimated_keys[STORE_KEYS])              \
+    X(varve_store_pending_compaction_bytes, gauge, "waiting for compaction",                       \
+      s.pending_compaction_bytes)                                                                  \
+    X(varve_recovery_frames, gauge, "frames replayed at start", c->recovery.frames)                \
+    X(varve_recovery_replay_nanoseconds, gauge, "time that took", c->recovery.replay_ns)           \
+    X(varve_recovery_nanoseconds, gauge, "time recovery took in all", c->recovery.total_ns)
+
+enum err commit_metrics(struct commit *c, struct buf *out)
+{
+    struct wal_stats w;
+    struct keys_stats k;
+    struct store_stats s;
+    wal_get_stats(c->wal, &w);
+    keys_get_stats(c->keys, &k);
+    store_get_stats(c->store, &s);
+    enum err e = ERR_OK;
+#define X(name, type, help, value)                                                                 \
+    if (!e)                                                                                        \
+        e = buf_printf(                                                                            \
+            out, "# HELP " #name " " help "\n# TYPE " #name " " #type "\n" #name " %" PRIu64 "\n", \
+            (uint64_t)(value));
+    METRICS(X)
+#undef X
+    return e;
+}

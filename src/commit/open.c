@@ -1,0 +1,311 @@
+// Opening, recovery and closing. Recovery: the data directory's identity, the checkpoint's mark,
+// the store below, then every log frame after the mark applied in order. What replay makes is
+// dirty, as it was before the stop.
+#include "commit/commit_int.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+// Shares of memory_limit. The table's entries and slots get most; the store's block cache (index
+// and filter blocks live in it too) an eighth; the rest is for the log's buffers, connections,
+// compaction, and what allocators waste. Measured against resident memory: docs/BENCHMARKS.md.
+static void memory_init(struct commit *c, struct store_options *so)
+{
+    uint64_t limit = c->o.memory_limit;
+    so->cache_bytes = limit / 8;
+    if (so->cache_bytes < (8u << 20))
+        so->cache_bytes = 8u << 20;
+    if (so->cache_bytes > (2ull << 30))
+        so->cache_bytes = 2ull << 30;
+    c->table_limit = limit / 100 * 55;
+    c->shard_limit = c->table_limit / KEYS_SHARDS;
+    c->dirty_limit = c->table_limit / 4;
+    uint64_t log = c->o.segment_size * c->o.max_segments;
+    c->log_limit = log / 4;
+    c->log_stop = log;
+}
+
+static enum err apply(struct commit *c, const struct change *ch, uint64_t seq)
+{
+    uint64_t hash = keys_hash(c->keys, ch->space, ch->key);
+    unsigned shard = keys_shard(hash);
+    struct key_fields f = {
+        .space = ch->space,
+        .type = ch->type,
+        .absent = ch->kind == CHANGE_DELETE,
+        .version = ch->version,
+        .expires_ms = ch->expires_ms,
+        .key = ch->key,
+        .value = ch->value,
+    };
+    if (ch->kind == CHANGE_DELETE)
+        raise_floor(c, ch->version);
+    keys_lock(c->keys, shard);
+    struct key_entry *n = keys_prepare(c->keys, hash, &f);
+    if (n) {
+        if (ch->space == SPACE_IDEM && ch->value.n >= 8)
+            store64((uint8_t *)entry_value(n).p, seq); // the record's own sequence, see txn.c
+        keys_publish(c->keys, hash, n, seq, true);
+    }
+    keys_unlock(c->keys, shard);
+    return n ? ERR_OK : ERR_NO_MEMORY;
+}
+
+static enum err replay(void *arg, uint64_t seq, struct slice payload, struct errmsg *msg)
+{
+    struct commit *c = arg;
+    struct op_reader r = op_read(payload);
+    struct change ch;
+    enum err e;
+    while (!(e = op_next(&r, &ch, msg)))
+        if ((e = apply(c, &ch, seq)))
+            return err_set(msg, e, "out of memory while replaying sequence %" PRIu64, seq);
+    if (e != ERR_MISSING)
+        return e;
+    atomic_fetch_add_explicit(&c->log_bytes, payload.n + 32, memory_order_relaxed);
+    return ERR_OK;
+}
+
+static enum err verify_frame(void *arg, uint64_t seq, struct slice payload, struct errmsg *msg)
+{
+    struct op_reader r = op_read(payload);
+    struct change ch;
+    enum err e;
+    while (!(e = op_next(&r, &ch, msg)))
+        ;
+    return e == ERR_MISSING ? ERR_OK : e;
+}
+
+static void durable(void *arg, uint64_t seq)
+{
+    struct commit *c = arg;
+    if (c->o.on_durable)
+        c->o.on_durable(c->o.arg, seq);
+}
+
+static void fatal(void *arg, const char *what)
+{
+    struct commit *c = arg;
+    log_event(LOG_ERROR, "log-failed", "error=%s", log_quote(what));
+    if (c->o.on_fatal)
+        c->o.on_fatal(c->o.arg, what);
+}
+
+static struct wal_options wal_options_of(struct commit *c, const char *path)
+{
+    return (struct wal_options){
+        .os = c->o.os,
+        .dir = path,
+        .store_id = c->store_id,
+        .segment_size = c->o.segment_size,
+        .batch_time_us = c->o.batch_time_us,
+        .max_batch_size = c->o.max_batch_size,
+        .buffer_max = LIMIT_WAL_BUFFER,
+        .on_fatal = fatal,
+        .on_durable = durable,
+        .arg = c,
+    };
+}
+
+static struct commit *make(const struct commit_options *o)
+{
+    struct commit *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->o = *o;
+    c->lock_fd = -1;
+    c->dir = strdup(o->dir);
+    pthread_mutex_init(&c->pool.lock, NULL);
+    pthread_cond_init(&c->pool.wake, NULL);
+    pthread_mutex_init(&c->house_lock, NULL);
+    pthread_mutex_init(&c->checkpoint_lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->house_wake, &attr);
+    pthread_condattr_destroy(&attr);
+    if (!c->dir) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static void destroy(struct commit *c)
+{
+    if (c->store)
+        store_close(c->store);
+    if (c->keys)
+        keys_free(c->keys);
+    if (c->lock_fd >= 0 && os_close(c->o.os, c->lock_fd))
+        log_event(LOG_WARN, "unlock-failed", "dir=%s", log_quote(c->dir));
+    pthread_mutex_destroy(&c->pool.lock);
+    pthread_cond_destroy(&c->pool.wake);
+    pthread_mutex_destroy(&c->house_lock);
+    pthread_cond_destroy(&c->house_wake);
+    pthread_mutex_destroy(&c->checkpoint_lock);
+    free(c->dir);
+    free(c);
+}
+
+static enum err recover(struct commit *c, struct errmsg *msg)
+{
+    char path[LIMIT_PATH];
+    struct wal_recovery found = {0};
+    struct store_options so = {.os = c->o.os, .dir = path, .background = 1};
+    enum err e;
+    uint64_t begin = os_mono_ns(c->o.os);
+    if ((e = dir_open(c, true, &c->recovery.created, msg)) || (e = dir_read_mark(c, &c->mark, msg)))
+        return e;
+    memory_init(c, &so);
+    dir_path(c, "db", path, sizeof path);
+    if ((e = c->o.store_open(&c->store, &so, msg)))
+        return e;
+    uint64_t seed;
+    os_random(c->o.os, &seed, sizeof seed);
+    // Without a checkpoint the log holds everything, so after replay nothing is only below.
+    if (!(c->keys = keys_new(seed, c->mark.seq == 0)))
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    atomic_store(&c->floor, c->mark.floor);
+    atomic_store(&c->checkpointed, c->mark.seq);
+    dir_path(c, "wal", path, sizeof path);
+    struct wal_options wo = wal_options_of(c, path);
+    uint64_t replay_begin = os_mono_ns(c->o.os);
+    if ((e = wal_open(&c->wal, &wo, c->mark.seq, replay, c, &found, msg)))
+        return e;
+    uint64_t end = os_mono_ns(c->o.os);
+    c->recovery.checkpoint_seq = c->mark.seq;
+    c->recovery.frames = found.frames;
+    c->recovery.bytes = found.bytes;
+    c->recovery.last_seq = found.last_seq > c->mark.seq ? found.last_seq : c->mark.seq;
+    c->recovery.torn_bytes = found.torn_bytes;
+    c->recovery.clean = found.clean;
+    c->recovery.replay_ns = end - replay_begin;
+    c->recovery.total_ns = end - begin;
+    return ERR_OK;
+}
+
+enum err commit_open(struct commit **out, const struct commit_options *o,
+                     struct commit_recovery *found, struct errmsg *msg)
+{
+    struct commit *c = make(o);
+    *out = NULL;
+    if (!c)
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    enum err e = recover(c, msg);
+    if (!e && o->threads) {
+        if ((e = wal_start(c->wal)) || (e = pool_start(&c->pool, o->read_threads)) ||
+            pthread_create(&c->housekeeper, NULL, housekeeper_main, c))
+            e = err_set(msg, e ? e : ERR_NO_MEMORY, "cannot start threads");
+        else
+            c->housekeeper_started = true;
+    }
+    if (found)
+        *found = c->recovery;
+    if (e) {
+        commit_abandon(c);
+        return e;
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+static void stop_threads(struct commit *c)
+{
+    if (c->housekeeper_started) {
+        pthread_mutex_lock(&c->house_lock);
+        c->stopping = true;
+        pthread_cond_signal(&c->house_wake);
+        pthread_mutex_unlock(&c->house_lock);
+        pthread_join(c->housekeeper, NULL);
+        c->housekeeper_started = false;
+    }
+    pool_stop(&c->pool);
+}
+
+enum err commit_close(struct commit *c)
+{
+    struct errmsg msg = {0};
+    stop_threads(c);
+    enum err e = commit_checkpoint(c, &msg);
+    if (e) // the log still has everything
+        log_event(LOG_WARN, "checkpoint-failed", "error=%s", log_quote(msg.text));
+    e = wal_close(c->wal);
+    c->wal = NULL;
+    destroy(c);
+    return e;
+}
+
+void commit_abandon(struct commit *c)
+{
+    stop_threads(c);
+    if (c->wal)
+        wal_abandon(c->wal);
+    destroy(c);
+}
+
+enum err commit_check(const struct commit_options *o, struct commit_recovery *found,
+                      struct errmsg *msg)
+{
+    struct commit *c = make(o);
+    char path[LIMIT_PATH];
+    struct wal_recovery w = {0};
+    bool created;
+    enum err e;
+    if (!c)
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    struct store_options so = {.os = o->os, .dir = path, .cache_bytes = 32u << 20, .background = 1};
+    if (!(e = dir_open(c, false, &created, msg)) && !(e = dir_read_mark(c, &c->mark, msg))) {
+        dir_path(c, "wal", path, sizeof path);
+        e = wal_verify(o->os, path, c->store_id, c->mark.seq, verify_frame, c, &w, msg);
+    }
+    if (!e) {
+        dir_path(c, "db", path, sizeof path);
+        e = o->store_open(&c->store, &so, msg);
+    }
+    if (!e)
+        e = store_verify(c->store, msg);
+    *found = (struct commit_recovery){
+        .checkpoint_seq = c->mark.seq,
+        .frames = w.frames,
+        .bytes = w.bytes,
+        .last_seq = w.last_seq > c->mark.seq ? w.last_seq : c->mark.seq,
+        .torn_bytes = w.torn_bytes,
+        .clean = w.clean,
+    };
+    destroy(c);
+    return e;
+}
+
+void commit_kick(struct commit *c)
+{
+    wal_kick(c->wal);
+}
+
+uint64_t commit_durable(const struct commit *c)
+{
+    return wal_durable(c->wal);
+}
+
+enum err commit_wait(struct commit *c, uint64_t seq)
+{
+    return wal_wait(c->wal, seq);
+}
+
+enum err commit_flush(struct commit *c)
+{
+    return wal_flush(c->wal);
+}
+
+bool commit_writable(const struct commit *c, const char **why)
+{
+    enum err e = (enum err)atomic_load(&c->checkpoint_error);
+    *why = NULL;
+    if (wal_out_of_space(c->wal) || e == ERR_NO_SPACE)
+        *why = err_text(ERR_NO_SPACE);
+    else if (e)
+        *why = "the last checkpoint failed; see the log";
+    return !*why;
+}

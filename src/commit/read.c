@@ -1,0 +1,183 @@
+// Reads: from the table when the key is resident, else from the store below, whose answer then
+// becomes resident. A loop thread only ever takes what is in memory; the rest goes to the reader
+// threads.
+#include "commit/commit_int.h"
+#include "base/assert.h"
+#include <stdlib.h>
+
+struct key_ref commit_ref(const struct commit *c, struct slice key)
+{
+    return (struct key_ref){key, keys_hash(c->keys, SPACE_KEYS, key), SPACE_KEYS};
+}
+
+void commit_prefetch_slot(const struct commit *c, const struct key_ref *k)
+{
+    keys_prefetch_slot(c->keys, k->hash);
+}
+
+void commit_prefetch_entry(const struct commit *c, const struct key_ref *k)
+{
+    keys_prefetch_entry(c->keys, k->hash);
+}
+
+// An entry keeps only the low 32 bits of its sequence. Against the durable sequence they name one
+// in the 2^32 around it; one that seems to lie ahead but was never given out belongs to a long past
+// one. Where the low bits of an old entry happen to match a pending sequence, the answer waits for
+// that one: late by a group commit at worst, never early.
+uint64_t entry_dep(const struct commit *c, const struct key_entry *e)
+{
+    if (c->o.relaxed)
+        return 0;
+    uint64_t durable = wal_durable(c->wal);
+    uint32_t ahead = e->seq32 - (uint32_t)durable;
+    if (ahead == 0 || ahead > UINT32_MAX / 2)
+        return 0;
+    uint64_t dep = durable + ahead;
+    return dep <= wal_last(c->wal) ? dep : 0;
+}
+
+struct value_view entry_view(const struct key_entry *e)
+{
+    return (struct value_view){entry_value(e), entry_type(e), e->version, entry_expires(e)};
+}
+
+void raise_floor(struct commit *c, uint64_t version)
+{
+    uint64_t floor = atomic_load(&c->floor);
+    while (floor < version && !atomic_compare_exchange_weak(&c->floor, &floor, version))
+        ;
+}
+
+enum err load_key(struct commit *c, const struct key_ref *k, bool memory_only)
+{
+    unsigned shard = keys_shard(k->hash);
+    struct buf b;
+    buf_init(&b, LIMIT_VALUE_HARD + STORED_HEADER_MAX + 1);
+    enum err e;
+    for (;;) {
+        uint64_t ingests = atomic_load(&c->ingests);
+        buf_clear(&b);
+        e = store_get(c->store, (enum store_space)k->space, k->key, memory_only, &b);
+        if (e != ERR_OK && e != ERR_MISSING)
+            break;
+        struct value_view v = {0};
+        if (e == ERR_OK && (e = stored_decode(buf_slice(&b), &v)))
+            break;
+        struct key_fields f = {
+            .space = k->space,
+            .type = v.type,
+            .absent = e == ERR_MISSING,
+            .version = v.version,
+            .expires_ms = v.expires_ms,
+            .key = k->key,
+            .value = v.value,
+        };
+        keys_lock(c->keys, shard);
+        if (keys_find(c->keys, k->hash, k->space, k->key)) {
+            keys_unlock(c->keys, shard); // somebody was faster, and is right
+            e = ERR_OK;
+            break;
+        }
+        if (atomic_load(&c->ingests) != ingests) {
+            keys_unlock(c->keys, shard); // a newer value may have gone below and been evicted
+            continue;
+        }
+        trim_shard(c, shard);
+        struct key_entry *n = keys_prepare(c->keys, k->hash, &f);
+        if (n) {
+            keys_touch(n);
+            keys_publish(c->keys, k->hash, n, wal_durable(c->wal), false);
+        }
+        keys_unlock(c->keys, shard);
+        e = n ? ERR_OK : ERR_NO_MEMORY;
+        count(&c->cold_reads, 1);
+        break;
+    }
+    buf_release(&b);
+    return e;
+}
+
+enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, void *arg,
+                    uint64_t *dep)
+{
+    unsigned shard = keys_shard(k->hash);
+    count(&c->gets, 1);
+    *dep = 0;
+    // Twice would do but for a shard so short of memory that what was loaded is evicted at once.
+    for (int tries = 0; tries < 8; tries++) {
+        keys_lock(c->keys, shard);
+        struct key_entry *e = keys_find(c->keys, k->hash, k->space, k->key);
+        if (e) {
+            uint64_t now = e->flags & ENTRY_EXPIRES ? os_wall_ms(c->o.os) : 0;
+            bool visible = entry_visible(e, now);
+            *dep = entry_dep(c, e);
+            keys_touch(e);
+            if (visible) {
+                struct value_view v = entry_view(e);
+                emit(arg, &v);
+            }
+            keys_unlock(c->keys, shard);
+            if (!visible)
+                count(&c->misses, 1);
+            return visible ? ERR_OK : ERR_MISSING;
+        }
+        bool complete = keys_complete(c->keys, shard);
+        keys_unlock(c->keys, shard);
+        if (complete) {
+            count(&c->misses, 1);
+            return ERR_MISSING;
+        }
+        enum err err = load_key(c, k, true);
+        if (err)
+            return err;
+    }
+    return ERR_COLD;
+}
+
+struct fetch {
+    struct commit *c;
+    void (*done)(void *arg, enum err e);
+    void *arg;
+    size_t count;
+    struct key_ref keys[];
+};
+
+static void fetch_run(void *arg)
+{
+    struct fetch *f = arg;
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < f->count && !e; i++)
+        e = load_key(f->c, &f->keys[i], false);
+    f->done(f->arg, e);
+    free(f);
+}
+
+enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count_of,
+                      void (*done)(void *arg, enum err e), void *arg)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count_of; i++)
+        bytes += keys[i].key.n;
+    struct fetch *f = malloc(sizeof *f + count_of * sizeof *f->keys + bytes);
+    if (!f)
+        return ERR_NO_MEMORY;
+    *f = (struct fetch){c, done, arg, count_of};
+    uint8_t *p = (uint8_t *)&f->keys[count_of];
+    for (size_t i = 0; i < count_of; i++) {
+        f->keys[i] = keys[i];
+        f->keys[i].key.p = p;
+        if (keys[i].key.n)
+            memcpy(p, keys[i].key.p, keys[i].key.n);
+        p += keys[i].key.n;
+    }
+    count(&c->cold_waits, 1);
+    enum err e = pool_add(&c->pool, fetch_run, f);
+    if (e)
+        free(f);
+    return e;
+}
+
+enum err commit_background(struct commit *c, void (*fn)(void *arg), void *arg)
+{
+    return pool_add(&c->pool, fn, arg);
+}

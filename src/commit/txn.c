@@ -1,0 +1,580 @@
+// The life of a transaction:
+//
+//   1 order    the operations by hash, which groups them by shard; the same key written twice is
+//   found here 2 lock     the shards it touches, in rising order 3 gather   the current entry of
+//   each key; what is not in RAM is loaded first (unlocked), then again 4 check    expected
+//   versions and types, against one moment; a disagreement ends it, nothing done 5 prepare  the new
+//   entries and the log record; whatever can fail for want of memory fails here 6 log      append
+//   to the write-ahead log: gives the sequence; the last step that can fail 7 publish  the new
+//   entries; from here other transactions and reads see them (and depend on the sequence) 8 unlock
+//
+// The shards stay locked from 3 to 8, so that the order of sequences is the order of effects on
+// each key.
+#include "commit/commit_int.h"
+#include "base/assert.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+// One operation as the transaction works on it.
+struct step {
+    uint64_t hash;
+    struct txn_op *op;        // NULL for the idempotency record
+    struct key_entry *before; // resident entry or NULL
+    struct key_entry *next;   // prepared
+    struct change change;
+    bool writes;
+    uint8_t number[8]; // an add's new value, as stored
+};
+
+struct work {
+    struct commit *c;
+    struct txn *t;
+    struct step *steps; // sorted by hash
+    size_t count;       // of steps
+    uint64_t now;       // wall clock ms, read once
+    uint64_t dep;       // of what was read
+    struct key_ref idem;
+    struct buf record; // the idempotency record's value
+    struct errmsg *msg;
+};
+
+static const char *quote_key(struct slice key, char *text, size_t cap)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < key.n && n + 8 < cap; i++) {
+        uint8_t ch = key.p[i];
+        if (i == 64) {
+            n += (size_t)snprintf(text + n, cap - n, "...");
+            break;
+        }
+        n += (size_t)snprintf(text + n, cap - n,
+                              ch < 32 || ch > 126 || ch == '"' ? "\\x%02x" : "%c", ch);
+    }
+    text[n < cap ? n : cap - 1] = 0;
+    return text;
+}
+
+// `op 3: key "x" <what>`
+static enum err op_error(struct work *w, const struct txn_op *op, enum err e, const char *what)
+{
+    char key[320];
+    return err_set(w->msg, e, "operation %zu: key \"%s\" %s", (size_t)(op - w->t->ops),
+                   quote_key(op->k.key, key, sizeof key), what);
+}
+
+static enum err check_shape(struct work *w)
+{
+    struct commit *c = w->c;
+    char what[96];
+    if (w->t->count == 0)
+        return err_set(w->msg, ERR_INVALID, "the transaction is empty");
+    if (w->t->count > LIMIT_TXN_OPS)
+        return err_set(w->msg, ERR_TOO_BIG, "%zu operations in one transaction, the limit is %u",
+                       w->t->count, LIMIT_TXN_OPS);
+    if (w->t->idempotency.n > LIMIT_IDEMPOTENCY_KEY)
+        return err_set(w->msg, ERR_INVALID, "the idempotency key has %zu bytes, the limit is %u",
+                       w->t->idempotency.n, LIMIT_IDEMPOTENCY_KEY);
+    for (size_t i = 0; i < w->t->count; i++) {
+        const struct txn_op *op = &w->t->ops[i];
+        if (op->kind > TXN_ADD || op->type >= VALUE_TYPES)
+            return err_set(w->msg, ERR_INVALID, "operation %zu: unknown kind or value type", i);
+        if (op->k.key.n == 0)
+            return err_set(w->msg, ERR_INVALID, "operation %zu: the key is empty", i);
+        if (op->k.key.n > c->o.max_key) {
+            snprintf(what, sizeof what, "has %zu bytes, the limit is %u", op->k.key.n,
+                     c->o.max_key);
+            return op_error(w, op, ERR_TOO_BIG, what);
+        }
+        if (op->kind == TXN_PUT && op->value.n > c->o.max_value) {
+            snprintf(what, sizeof what, "has a value of %zu bytes, the limit is %u", op->value.n,
+                     c->o.max_value);
+            return op_error(w, op, ERR_TOO_BIG, what);
+        }
+        if (op->kind == TXN_PUT && ((op->type == VALUE_INT || op->type == VALUE_FLOAT)
+                                        ? op->value.n != 8
+                                        : op->type == VALUE_BOOL && op->value.n != 1))
+            return op_error(w, op, ERR_INVALID, "has a value of the wrong size for its type");
+    }
+    return ERR_OK;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    uint64_t x = ((const struct step *)a)->hash, y = ((const struct step *)b)->hash;
+    return (x > y) - (x < y);
+}
+
+// Sorts by hash. Small ones in place; larger ones by their shard first, which leaves runs so short
+// that insertion does the rest.
+static enum err order_steps(struct work *w)
+{
+    struct step *s = w->steps;
+    if (w->count > 32 * KEYS_SHARDS) {
+        qsort(s, w->count, sizeof *s, by_hash);
+        return ERR_OK;
+    }
+    if (w->count > 32) {
+        struct step *t = malloc(w->count * sizeof *t);
+        if (!t)
+            return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+        size_t at[KEYS_SHARDS + 1] = {0};
+        for (size_t i = 0; i < w->count; i++)
+            at[keys_shard(s[i].hash) + 1]++;
+        for (size_t i = 0; i < KEYS_SHARDS; i++)
+            at[i + 1] += at[i];
+        for (size_t i = 0; i < w->count; i++)
+            t[at[keys_shard(s[i].hash)]++] = s[i];
+        memcpy(s, t, w->count * sizeof *t);
+        free(t);
+    }
+    for (size_t i = 1; i < w->count; i++) {
+        struct step x = s[i];
+        size_t j = i;
+        for (; j && s[j - 1].hash > x.hash; j--)
+            s[j] = s[j - 1];
+        s[j] = x;
+    }
+    return ERR_OK;
+}
+
+// A key may be checked and written, but written only once.
+static enum err find_twice(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        const struct txn_op *a = w->steps[i].op;
+        for (size_t j = i + 1; j < w->count && w->steps[j].hash == w->steps[i].hash; j++) {
+            const struct txn_op *b = w->steps[j].op;
+            if (a && b && a->kind != TXN_CHECK && b->kind != TXN_CHECK &&
+                slice_equal(a->k.key, b->k.key))
+                return op_error(w, a > b ? a : b, ERR_INVALID, "is written twice");
+        }
+    }
+    return ERR_OK;
+}
+
+static void lock_shards(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (i == 0 || keys_shard(w->steps[i].hash) != keys_shard(w->steps[i - 1].hash))
+            keys_lock(w->c->keys, keys_shard(w->steps[i].hash));
+}
+
+static void unlock_shards(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (i == 0 || keys_shard(w->steps[i].hash) != keys_shard(w->steps[i - 1].hash))
+            keys_unlock(w->c->keys, keys_shard(w->steps[i].hash));
+}
+
+static struct key_ref step_ref(const struct work *w, const struct step *s)
+{
+    return s->op ? s->op->k : w->idem;
+}
+
+// Step 3 under the locks. False when keys have to be loaded first.
+static bool gather(struct work *w)
+{
+    struct keys *keys = w->c->keys;
+    bool all = true;
+    w->dep = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        struct step *s = &w->steps[i];
+        struct key_ref k = step_ref(w, s);
+        s->before = keys_find(keys, k.hash, k.space, k.key);
+        if (!s->before) {
+            all = all && keys_complete(keys, keys_shard(k.hash));
+            continue;
+        }
+        keys_touch(s->before);
+        uint64_t dep = entry_dep(w->c, s->before);
+        w->dep = dep > w->dep ? dep : w->dep;
+    }
+    return all;
+}
+
+// Locks and gathers; loads from memory what is missing, as often as needed. ERR_OK: locked.
+static enum err lock_and_gather(struct work *w)
+{
+    for (int tries = 0; tries < 4; tries++) {
+        lock_shards(w);
+        if (gather(w))
+            return ERR_OK;
+        unlock_shards(w);
+        for (size_t i = 0; i < w->count; i++) {
+            struct key_ref k = step_ref(w, &w->steps[i]);
+            if (w->steps[i].before)
+                continue;
+            enum err e = load_key(w->c, &k, true);
+            if (e)
+                return e == ERR_COLD ? e
+                                     : err_set(w->msg, e, "cannot read the store: %s", err_text(e));
+        }
+    }
+    return ERR_COLD;
+}
+
+// ---- idempotency: the first result, kept as an entry of SPACE_IDEM, written by the same
+// transaction. [u64 sequence][u64 request hash][u8 conflict][u32 count] then for each operation
+// [u64 new version][i64 number][u64 actual version][u8 conflict].
+// The sequence is not known when the record is logged: it is filled in when it is applied.
+enum { RECORD_HEAD = 21, RECORD_OP = 25 };
+
+static enum err record_build(struct work *w, bool conflict)
+{
+    buf_init(&w->record, RECORD_HEAD + (size_t)LIMIT_TXN_OPS * RECORD_OP);
+    enum err e = buf_reserve(&w->record, RECORD_HEAD + w->t->count * RECORD_OP);
+    if (e)
+        return err_set(w->msg, e, "out of memory");
+    uint8_t *p = buf_tail(&w->record);
+    store64(p, 0);
+    store64(p + 8, w->t->request_hash);
+    p[16] = conflict;
+    store32(p + 17, (uint32_t)w->t->count);
+    p += RECORD_HEAD;
+    for (size_t i = 0; i < w->t->count; i++, p += RECORD_OP) {
+        const struct txn_op *op = &w->t->ops[i];
+        store64(p, op->new_version);
+        store64(p + 8, (uint64_t)op->number);
+        store64(p + 16, op->actual);
+        p[24] = op->conflict;
+    }
+    w->record.end += RECORD_HEAD + w->t->count * RECORD_OP;
+    return ERR_OK;
+}
+
+static enum err record_replay(struct work *w, struct slice r)
+{
+    struct txn *t = w->t;
+    if (r.n < RECORD_HEAD || r.n != RECORD_HEAD + (size_t)load32(r.p + 17) * RECORD_OP)
+        return err_set(w->msg, ERR_DAMAGED, "the idempotency record is damaged");
+    if (load64(r.p + 8) != t->request_hash || load32(r.p + 17) != t->count)
+        return err_set(w->msg, ERR_REUSED,
+                       "the idempotency key was used before with another request");
+    const uint8_t *p = r.p + RECORD_HEAD;
+    for (size_t i = 0; i < t->count; i++, p += RECORD_OP) {
+        struct txn_op *op = &t->ops[i];
+        op->new_version = load64(p);
+        op->number = (int64_t)load64(p + 8);
+        op->actual = load64(p + 16);
+        op->conflict = p[24];
+    }
+    t->seq = load64(r.p);
+    t->replayed = true;
+    count(&w->c->replays, 1);
+    return r.p[16] ? ERR_CONFLICT : ERR_OK;
+}
+
+// ---- step 4
+
+static bool parse_decimal(struct slice s, int64_t *n)
+{
+    char text[24], *end;
+    if (s.n == 0 || s.n >= sizeof text || !(s.p[0] == '-' || (s.p[0] >= '0' && s.p[0] <= '9')))
+        return false;
+    memcpy(text, s.p, s.n);
+    text[s.n] = 0;
+    errno = 0;
+    errno = 0;
+    *n = strtoll(text, &end, 10);
+    return end == text + s.n && errno == 0;
+}
+
+// The sum of an add, into op->number and the step's stored form.
+static enum err add_number(struct work *w, struct step *s, bool visible)
+{
+    int64_t base = 0;
+    if (visible) {
+        struct slice v = entry_value(s->before);
+        enum value_type type = entry_type(s->before);
+        if (type == VALUE_INT)
+            base = (int64_t)load64(v.p);
+        else if ((type != VALUE_BYTES && type != VALUE_STRING) || !parse_decimal(v, &base))
+            return op_error(w, s->op, ERR_TYPE, "does not hold an integer, cannot add to it");
+    }
+    if (__builtin_add_overflow(base, s->op->delta, &s->op->number))
+        return op_error(w, s->op, ERR_OVERFLOW, "would pass the 64-bit range");
+    store64(s->number, (uint64_t)s->op->number);
+    return ERR_OK;
+}
+
+// Decides what one operation writes. Sets its results.
+static enum err plan(struct work *w, struct step *s, uint64_t floor)
+{
+    struct txn_op *op = s->op;
+    bool visible = s->before && entry_visible(s->before, w->now);
+    uint64_t had = s->before ? s->before->version : 0; // of a dead entry too
+    op->actual = visible ? had : 0;
+    op->new_version = 0;
+    op->number = 0;
+    op->conflict = (op->has_version || op->kind == TXN_CHECK) && op->actual != op->version;
+    s->writes = false;
+    if (op->kind == TXN_CHECK || op->conflict)
+        return ERR_OK;
+    s->change = (struct change){.space = SPACE_KEYS, .key = op->k.key};
+    if (op->kind == TXN_DELETE) {
+        s->writes = visible;
+        s->change.kind = CHANGE_DELETE;
+        s->change.version = had;
+        return ERR_OK;
+    }
+    enum err e = op->kind == TXN_ADD ? add_number(w, s, visible) : ERR_OK;
+    if (e)
+        return e;
+    // A key that is made again goes past every version that a deleted or expired key had.
+    uint64_t from = visible || had > floor ? had : floor;
+#if VARVE_BUG == 10
+    from = visible ? had : 0; // versions reused after delete
+#endif
+    op->new_version = from + 1;
+    s->writes = true;
+    s->change.kind = CHANGE_PUT;
+    s->change.version = op->new_version;
+    s->change.type = op->kind == TXN_ADD ? VALUE_INT : (enum value_type)op->type;
+    s->change.value = op->kind == TXN_ADD ? slice_of(s->number, 8) : op->value;
+    if (op->ttl_ms)
+        s->change.expires_ms = w->now + op->ttl_ms;
+    else if (op->kind == TXN_ADD && visible)
+        s->change.expires_ms = entry_expires(s->before);
+    return ERR_OK;
+}
+
+static enum err plan_all(struct work *w, bool *conflict)
+{
+    uint64_t floor = atomic_load(&w->c->floor);
+    *conflict = false;
+    for (size_t i = 0; i < w->count; i++) {
+        if (!w->steps[i].op)
+            continue;
+        enum err e = plan(w, &w->steps[i], floor);
+        if (e)
+            return e;
+        *conflict = *conflict || w->steps[i].op->conflict;
+    }
+    return ERR_OK;
+}
+
+static void plan_record(struct work *w, bool conflict)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct step *s = &w->steps[i];
+        s->writes = s->writes && !conflict;
+        if (s->op)
+            continue;
+        s->writes = true;
+        s->change = (struct change){
+            .kind = CHANGE_PUT,
+            .space = SPACE_IDEM,
+            .type = VALUE_BYTES,
+            .version = 1,
+            .expires_ms = w->now + LIMIT_IDEMPOTENCY_TTL_MS,
+            .key = w->idem.key,
+            .value = buf_slice(&w->record),
+        };
+    }
+}
+
+// ---- steps 5 to 7
+
+static void discard(struct work *w, size_t prepared)
+{
+    for (size_t i = 0; i < prepared; i++)
+        if (w->steps[i].next)
+            keys_discard(w->c->keys, w->steps[i].hash, w->steps[i].next);
+}
+
+static enum err prepare(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct step *s = &w->steps[i];
+        s->next = NULL;
+        if (!s->writes)
+            continue;
+        struct key_fields f = {
+            .space = s->change.space,
+            .type = s->change.type,
+            .absent = s->change.kind == CHANGE_DELETE,
+            .version = s->change.version,
+            .expires_ms = s->change.expires_ms,
+            .key = s->change.key,
+            .value = s->change.value,
+        };
+        s->next = keys_prepare(w->c->keys, s->hash, &f);
+        if (!s->next) {
+            discard(w, i);
+            return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+        }
+    }
+    return ERR_OK;
+}
+
+// Encodes what is written and appends it. *seq stays 0 if nothing is.
+static enum err append(struct work *w, uint64_t *seq)
+{
+    size_t bytes = 0;
+    uint8_t small[1024];
+    struct buf b = {.data = small, .cap = sizeof small, .max = sizeof small};
+    *seq = 0;
+    for (size_t i = 0; i < w->count; i++)
+        if (w->steps[i].writes)
+            bytes += op_size(&w->steps[i].change);
+    if (bytes == 0)
+        return ERR_OK;
+    if (bytes > LIMIT_WAL_FRAME)
+        return err_set(w->msg, ERR_TOO_BIG, "the transaction has %zu bytes, the limit is %u", bytes,
+                       LIMIT_WAL_FRAME);
+    if (bytes > sizeof small) {
+        buf_init(&b, bytes);
+        if (buf_reserve(&b, bytes))
+            return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < w->count; i++)
+        if (w->steps[i].writes)
+            op_append(&b, &w->steps[i].change);
+    VERIFY(buf_len(&b) == bytes);
+    enum err e = wal_append(w->c->wal, buf_slice(&b), seq);
+    if (b.data != small)
+        buf_release(&b);
+    if (e)
+        return err_set(w->msg, e, "%s", err_text(e));
+    count(&w->c->log_bytes, bytes + 32);
+    return ERR_OK;
+}
+
+static void emit_old(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        const struct step *s = &w->steps[i];
+        if (!s->op || !s->op->want_old)
+            continue;
+        bool visible = s->before && entry_visible(s->before, w->now);
+        struct value_view v = visible ? entry_view(s->before) : (struct value_view){0};
+        w->t->emit_old(w->t->arg, (size_t)(s->op - w->t->ops), visible ? &v : NULL);
+    }
+}
+
+static void publish(struct work *w, uint64_t seq)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct step *s = &w->steps[i];
+        if (!s->next)
+            continue;
+        if (!s->op)
+            store64((uint8_t *)entry_value(s->next).p, seq); // the record's own sequence
+        if (s->change.kind == CHANGE_DELETE)
+            raise_floor(w->c, s->change.version);
+        keys_publish(w->c->keys, s->hash, s->next, seq, true);
+    }
+    for (size_t i = 0; i < w->count; i++)
+        if (i == 0 || keys_shard(w->steps[i].hash) != keys_shard(w->steps[i - 1].hash))
+            trim_shard(w->c, keys_shard(w->steps[i].hash));
+}
+
+// Steps 4 to 7, shards locked.
+static enum err execute(struct work *w)
+{
+    bool conflict;
+    for (size_t i = 0; i < w->count; i++) {
+        const struct step *s = &w->steps[i];
+        if (!s->op && s->before && entry_visible(s->before, w->now))
+            return record_replay(w, entry_value(s->before));
+    }
+    enum err e = plan_all(w, &conflict);
+    if (e || (conflict && !w->t->idempotency.n))
+        return e ? e : ERR_CONFLICT;
+    if (w->t->idempotency.n && (e = record_build(w, conflict)))
+        return e;
+    plan_record(w, conflict);
+    uint64_t seq;
+    if ((e = prepare(w)))
+        return e;
+    if ((e = append(w, &seq))) {
+        discard(w, w->count);
+        return e;
+    }
+    emit_old(w);
+    if (seq) {
+        publish(w, seq);
+        w->dep = seq;
+        w->t->seq = seq;
+    }
+    return conflict ? ERR_CONFLICT : ERR_OK;
+}
+
+static void tally(struct commit *c, const struct txn *t, enum err e)
+{
+    count(&c->txns, 1);
+    if (e == ERR_CONFLICT)
+        count(&c->conflicts, 1);
+    if (e)
+        return;
+    uint64_t n[4] = {0};
+    for (size_t i = 0; i < t->count; i++)
+        n[t->ops[i].kind]++;
+    if (n[TXN_PUT])
+        count(&c->puts, n[TXN_PUT]);
+    if (n[TXN_DELETE])
+        count(&c->deletes, n[TXN_DELETE]);
+    if (n[TXN_ADD])
+        count(&c->adds, n[TXN_ADD]);
+}
+
+enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg)
+{
+    struct step few[4];
+    struct work w = {.c = c, .t = t, .msg = msg, .steps = few};
+    *dep = 0;
+    t->seq = 0;
+    t->replayed = false;
+    enum err e = check_shape(&w);
+    if (e)
+        return e;
+    if ((e = admit_write(c))) {
+        count(&c->refused, e == ERR_NO_SPACE);
+        return err_set(msg, e, "%s", err_text(e));
+    }
+    w.count = t->count + (t->idempotency.n ? 1 : 0);
+    if (w.count > sizeof few / sizeof *few && !(w.steps = malloc(w.count * sizeof *w.steps)))
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < t->count; i++)
+        w.steps[i] = (struct step){.hash = t->ops[i].k.hash, .op = &t->ops[i]};
+    if (t->idempotency.n) {
+        w.idem = (struct key_ref){t->idempotency, keys_hash(c->keys, SPACE_IDEM, t->idempotency),
+                                  SPACE_IDEM};
+        w.steps[t->count] = (struct step){.hash = w.idem.hash};
+    }
+    w.now = os_wall_ms(c->o.os);
+    if (!(e = order_steps(&w)) && !(e = find_twice(&w)) && !(e = lock_and_gather(&w))) {
+        e = execute(&w);
+        unlock_shards(&w);
+        *dep = c->o.relaxed ? 0 : w.dep;
+        tally(c, t, e);
+    }
+    buf_release(&w.record);
+    if (w.steps != few)
+        free(w.steps);
+    return e;
+}
+
+size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *refs, size_t cap)
+{
+    size_t n = 0;
+    for (size_t i = 0; i <= t->count && n < cap; i++) {
+        struct key_ref k;
+        if (i < t->count)
+            k = t->ops[i].k;
+        else if (t->idempotency.n)
+            k = (struct key_ref){t->idempotency, keys_hash(c->keys, SPACE_IDEM, t->idempotency),
+                                 SPACE_IDEM};
+        else
+            break;
+        unsigned shard = keys_shard(k.hash);
+        keys_lock(c->keys, shard);
+        bool here = keys_complete(c->keys, shard) || keys_find(c->keys, k.hash, k.space, k.key);
+        keys_unlock(c->keys, shard);
+        if (!here)
+            refs[n++] = k;
+    }
+    return n;
+}
