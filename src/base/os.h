@@ -77,6 +77,8 @@ const char *os_last_error(void);
 void os_usage(struct os_usage *u);
 // Number of CPUs this process may run on, at least 1.
 unsigned os_cpus(void);
+// Bytes of memory this process may use: the machine's, or its control group's limit if that is less.
+uint64_t os_memory(void);
 // The value of an environment variable or NULL.
 const char *os_env(const char *name);
 

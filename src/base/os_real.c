@@ -364,6 +364,18 @@ unsigned os_cpus(void)
     return n > 0 ? (unsigned)n : 1;
 }
 
+uint64_t os_memory(void)
+{
+    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint8_t *text;
+    size_t n;
+    if (os_read_file(os_real(), "/sys/fs/cgroup/memory.max", 64, &text, &n))
+        return machine;
+    uint64_t group = strtoull((const char *)text, NULL, 10); // 0 for "max"
+    free(text);
+    return group && group < machine ? group : machine;
+}
+
 const char *os_env(const char *name)
 {
     return getenv(name);
