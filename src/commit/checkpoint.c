@@ -173,7 +173,7 @@ static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, u
     if (!err)
         err = add_lines(w, p, &b, cursor);
     buf_release(&b);
-    if (!err)
+    if (!err && VARVE_BUG != 14)
         err = wal_wait(c->wal, wait_for);
     if (err) {
         store_abort(w);
@@ -196,12 +196,15 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
         keys_pin_dirty(c->keys, s, add_pin, &p);
         keys_unlock(c->keys, s);
     }
-    mark.floor = atomic_load(&c->floor);
+    mark.floor = VARVE_BUG == 15 ? 0 : atomic_load(&c->floor);
     uint64_t entries = p.count;
     enum err e = ERR_OK;
 #if VARVE_BUG == 11
     wal_drop(c->wal, mark.seq) ? (void)0
                                : (void)0; // the log lets go before the checkpoint is durable
+#endif
+#if VARVE_BUG == 19
+    e = dir_write_mark(c, &mark); // recorded before it is below
 #endif
     if (p.count)
         e = write_below(c, &p, cursor, wal_last(c->wal), msg);

@@ -40,7 +40,7 @@ static enum err apply(struct commit *c, const struct change *ch, uint64_t seq)
         .key = ch->key,
         .value = ch->value,
     };
-    if (ch->kind == CHANGE_DELETE)
+    if (ch->kind == CHANGE_DELETE && VARVE_BUG != 16)
         raise_floor(c, ch->version);
     keys_lock(c->keys, shard);
     struct key_entry *n = keys_prepare(c->keys, hash, &f);

@@ -26,7 +26,7 @@ void commit_prefetch_entry(const struct commit *c, const struct key_ref *k)
 // that one: late by a group commit at worst, never early.
 uint64_t entry_dep(const struct commit *c, const struct key_entry *e)
 {
-    if (c->o.relaxed)
+    if (c->o.relaxed || VARVE_BUG == 13)
         return 0;
     uint64_t durable = wal_durable(c->wal);
     uint32_t ahead = e->seq32 - (uint32_t)durable;

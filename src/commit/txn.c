@@ -409,6 +409,13 @@ static enum err prepare(struct work *w)
     return ERR_OK;
 }
 
+static bool logged(const struct work *w, size_t i)
+{
+    bool bug = (VARVE_BUG == 17 && !w->steps[i].op) ||       // the first result is not logged
+               (VARVE_BUG == 18 && i > 0 && w->steps[i].op); // half a transaction is
+    return w->steps[i].writes && !bug;
+}
+
 // Encodes what is written and appends it. *seq stays 0 if nothing is.
 static enum err append(struct work *w, uint64_t *seq)
 {
@@ -417,7 +424,7 @@ static enum err append(struct work *w, uint64_t *seq)
     struct buf b = {.data = small, .cap = sizeof small, .max = sizeof small};
     *seq = 0;
     for (size_t i = 0; i < w->count; i++)
-        if (w->steps[i].writes)
+        if (logged(w, i))
             bytes += op_size(&w->steps[i].change);
     if (bytes == 0)
         return ERR_OK;
@@ -430,7 +437,7 @@ static enum err append(struct work *w, uint64_t *seq)
             return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
     }
     for (size_t i = 0; i < w->count; i++)
-        if (w->steps[i].writes)
+        if (logged(w, i))
             op_append(&b, &w->steps[i].change);
     VERIFY(buf_len(&b) == bytes);
     enum err e = wal_append(w->c->wal, buf_slice(&b), seq);
@@ -548,7 +555,7 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
     if (!(e = order_steps(&w)) && !(e = find_twice(&w)) && !(e = lock_and_gather(&w))) {
         e = execute(&w);
         unlock_shards(&w);
-        *dep = c->o.relaxed ? 0 : w.dep;
+        *dep = c->o.relaxed || VARVE_BUG == 12 ? 0 : w.dep;
         tally(c, t, e);
     }
     buf_release(&w.record);
