@@ -161,6 +161,17 @@ static inline void os_sleep_us(struct os *os, uint64_t us)
     os->ops->sleep_us(os, us);
 }
 
+// A named place where a test may have the process killed (SIGKILL): VARVE_TEST_CRASH=NAME:N kills at the
+// Nth passing. Nothing at all in builds without tests.
+#if VARVE_TESTS
+void os_crash_point(const char *name);
+#else
+static inline void os_crash_point(const char *name)
+{
+    (void)name;
+}
+#endif
+
 // Whole-file helpers on top of the above.
 // Reads a file of at most `max` bytes into a fresh malloc'ed, NUL-terminated block.
 MUST_USE enum err os_read_file(struct os *os, const char *path, size_t max, uint8_t **data,

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdatomic.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -380,3 +382,16 @@ const char *os_env(const char *name)
 {
     return getenv(name);
 }
+
+#if VARVE_TESTS
+void os_crash_point(const char *name)
+{
+    static atomic_long passed;
+    const char *want = getenv("VARVE_TEST_CRASH");
+    size_t n = strlen(name);
+    if (!want || strncmp(want, name, n) || want[n] != ':')
+        return;
+    if (atomic_fetch_add(&passed, 1) + 1 == strtol(want + n + 1, NULL, 10))
+        kill(getpid(), SIGKILL);
+}
+#endif

@@ -179,6 +179,7 @@ static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, u
         store_abort(w);
         return err_set(msg, err, "cannot write a checkpoint: %s", err_text(err));
     }
+    os_crash_point("checkpoint-written");
     return store_commit(w, msg);
 }
 
@@ -196,6 +197,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
         keys_pin_dirty(c->keys, s, add_pin, &p);
         keys_unlock(c->keys, s);
     }
+    os_crash_point("checkpoint-pinned");
     mark.floor = VARVE_BUG == 15 ? 0 : atomic_load(&c->floor);
     uint64_t entries = p.count;
     enum err e = ERR_OK;
@@ -211,10 +213,12 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
     else
         e = wal_wait(c->wal, mark.seq);
     free(p.v);
+    os_crash_point("checkpoint-ingested");
     if (!e)
         atomic_fetch_add(&c->ingests, 1);
     if (!e && (e = dir_write_mark(c, &mark)))
         err_set(msg, e, "cannot write %s/CHECKPOINT: %s", c->dir, os_last_error());
+    os_crash_point("checkpoint-recorded");
     unpin_all(c, e == ERR_OK);
     if (e)
         return e;
@@ -224,6 +228,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
     count(&c->checkpoint_entries, entries);
     if ((e = wal_drop(c->wal, mark.seq)))
         err_set(msg, e, "cannot drop log segments: %s", err_text(e));
+    os_crash_point("checkpoint-dropped");
     return e;
 }
 

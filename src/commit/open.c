@@ -175,6 +175,7 @@ static enum err recover(struct commit *c, struct errmsg *msg)
     uint64_t replay_begin = os_mono_ns(c->o.os);
     if ((e = wal_open(&c->wal, &wo, c->mark.seq, replay, c, &found, msg)))
         return e;
+    os_crash_point("recovered");
     uint64_t end = os_mono_ns(c->o.os);
     c->recovery.checkpoint_seq = c->mark.seq;
     c->recovery.frames = found.frames;
