@@ -23,23 +23,23 @@ struct room_waiter {
     void *arg;
 };
 
-struct pool_job {
-    struct pool_job *next;
+struct reader_job {
+    struct reader_job *next;
     void (*fn)(void *arg);
     void *arg;
 };
 
 // Threads that may block on the disk: cold reads and listings.
-struct pool {
+struct readers {
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct pool_job *first, *last;
-    size_t waiting; // at most POOL_MAX
+    struct reader_job *first, *last;
+    size_t waiting; // at most READERS_MAX
     pthread_t threads[64];
     unsigned started;
     bool stopping;
 };
-#define POOL_MAX 65536u
+#define READERS_MAX 65536u
 
 struct commit {
     struct commit_options o;
@@ -49,7 +49,7 @@ struct commit {
     struct wal *wal;
     struct store *store;
     struct keys *keys;
-    struct pool pool;
+    struct readers readers;
 
     // Highest version that any deleted key had. Raised under the deleted key's shard lock.
     _Atomic uint64_t floor;
@@ -120,12 +120,12 @@ enum err admit_write(struct commit *c);
 // Evicts from a locked shard when memory is over its limit.
 void trim_shard(struct commit *c, unsigned shard);
 
-// pool.c
+// readers.c
 MUST_USE
-enum err pool_start(struct pool *p, unsigned threads);
-void pool_stop(struct pool *p);
+enum err readers_start(struct readers *p, unsigned threads);
+void readers_stop(struct readers *p);
 MUST_USE
-enum err pool_add(struct pool *p, void (*fn)(void *arg), void *arg);
+enum err readers_add(struct readers *p, void (*fn)(void *arg), void *arg);
 
 // value.c: how the store below holds a value.
 // [u8 type][u8 flags: 1 expires][u64 version][u64 expires_ms, if flag 1][value]

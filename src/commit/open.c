@@ -117,8 +117,8 @@ static struct commit *make(const struct commit_options *o)
     c->o = *o;
     c->lock_fd = -1;
     c->dir = strdup(o->dir);
-    pthread_mutex_init(&c->pool.lock, NULL);
-    pthread_cond_init(&c->pool.wake, NULL);
+    pthread_mutex_init(&c->readers.lock, NULL);
+    pthread_cond_init(&c->readers.wake, NULL);
     pthread_mutex_init(&c->house_lock, NULL);
     pthread_mutex_init(&c->checkpoint_lock, NULL);
     pthread_condattr_t attr;
@@ -141,8 +141,8 @@ static void destroy(struct commit *c)
         keys_free(c->keys);
     if (c->lock_fd >= 0 && os_close(c->o.os, c->lock_fd))
         log_event(LOG_WARN, "unlock-failed", "dir=%s", log_quote(c->dir));
-    pthread_mutex_destroy(&c->pool.lock);
-    pthread_cond_destroy(&c->pool.wake);
+    pthread_mutex_destroy(&c->readers.lock);
+    pthread_cond_destroy(&c->readers.wake);
     pthread_mutex_destroy(&c->house_lock);
     pthread_cond_destroy(&c->house_wake);
     pthread_mutex_destroy(&c->checkpoint_lock);
@@ -197,7 +197,7 @@ enum err commit_open(struct commit **out, const struct commit_options *o,
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
     enum err e = recover(c, msg);
     if (!e && o->threads) {
-        if ((e = wal_start(c->wal)) || (e = pool_start(&c->pool, o->read_threads)) ||
+        if ((e = wal_start(c->wal)) || (e = readers_start(&c->readers, o->read_threads)) ||
             pthread_create(&c->housekeeper, NULL, housekeeper_main, c))
             e = err_set(msg, e ? e : ERR_NO_MEMORY, "cannot start threads");
         else
@@ -223,7 +223,7 @@ static void stop_threads(struct commit *c)
         pthread_join(c->housekeeper, NULL);
         c->housekeeper_started = false;
     }
-    pool_stop(&c->pool);
+    readers_stop(&c->readers);
 }
 
 enum err commit_close(struct commit *c)

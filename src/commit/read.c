@@ -171,7 +171,7 @@ enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count
         p += keys[i].key.n;
     }
     count(&c->cold_waits, 1);
-    enum err e = pool_add(&c->pool, fetch_run, f);
+    enum err e = readers_add(&c->readers, fetch_run, f);
     if (e)
         free(f);
     return e;
@@ -179,5 +179,5 @@ enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count
 
 enum err commit_background(struct commit *c, void (*fn)(void *arg), void *arg)
 {
-    return pool_add(&c->pool, fn, arg);
+    return readers_add(&c->readers, fn, arg);
 }

@@ -3,14 +3,14 @@
 #include "base/assert.h"
 #include <stdlib.h>
 
-static void *pool_main(void *arg)
+static void *readers_main(void *arg)
 {
-    struct pool *p = arg;
+    struct readers *p = arg;
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->first && !p->stopping)
             pthread_cond_wait(&p->wake, &p->lock);
-        struct pool_job *j = p->first;
+        struct reader_job *j = p->first;
         if (!j)
             break;
         p->first = j->next;
@@ -24,17 +24,17 @@ static void *pool_main(void *arg)
     return NULL;
 }
 
-enum err pool_start(struct pool *p, unsigned threads)
+enum err readers_start(struct readers *p, unsigned threads)
 {
     VERIFY(threads <= sizeof p->threads / sizeof *p->threads);
     for (; p->started < threads; p->started++)
-        if (pthread_create(&p->threads[p->started], NULL, pool_main, p))
+        if (pthread_create(&p->threads[p->started], NULL, readers_main, p))
             return ERR_NO_MEMORY;
     return ERR_OK;
 }
 
 // Finishes what is queued, then joins.
-void pool_stop(struct pool *p)
+void readers_stop(struct readers *p)
 {
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
@@ -45,18 +45,18 @@ void pool_stop(struct pool *p)
     p->started = 0;
 }
 
-enum err pool_add(struct pool *p, void (*fn)(void *arg), void *arg)
+enum err readers_add(struct readers *p, void (*fn)(void *arg), void *arg)
 {
     if (p->started == 0) { // simulation, or not started yet
         fn(arg);
         return ERR_OK;
     }
-    struct pool_job *j = malloc(sizeof *j);
+    struct reader_job *j = malloc(sizeof *j);
     if (!j)
         return ERR_NO_MEMORY;
-    *j = (struct pool_job){.fn = fn, .arg = arg};
+    *j = (struct reader_job){.fn = fn, .arg = arg};
     pthread_mutex_lock(&p->lock);
-    if (p->stopping || p->waiting >= POOL_MAX) {
+    if (p->stopping || p->waiting >= READERS_MAX) {
         enum err e = p->stopping ? ERR_CLOSED : ERR_AGAIN;
         pthread_mutex_unlock(&p->lock);
         free(j);
