@@ -55,9 +55,13 @@ void store_close(struct store *s);
 MUST_USE enum err store_get(struct store *s, enum store_space space, struct slice key,
                             bool memory_only, struct buf *out);
 MUST_USE enum err store_begin(struct store *s, struct store_writer **w);
-// value.p == NULL deletes the key.
+// value.p == NULL deletes the key. ERR_INVALID if the key is not past the last one, ERR_TOO_BIG if key
+// or value are larger than any that a client may send: nothing is added then. After any other error
+// every further addition and the commit fail.
 MUST_USE enum err store_add(struct store_writer *w, enum store_space space, struct slice key,
                             struct slice value);
+// Bytes of keys and values added so far, for showing progress.
+uint64_t store_writer_bytes(const struct store_writer *w);
 MUST_USE enum err store_commit(struct store_writer *w, struct errmsg *msg); // frees w
 void store_abort(struct store_writer *w);                                  // frees w
 
