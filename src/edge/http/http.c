@@ -1,0 +1,452 @@
+// A connection's requests, one after another: frames them, refuses what should not be served, runs the
+// route and finishes the reply.
+//
+// A request is executed only when all of its bytes lie in the in-buffer, and they stay there until it is answered.
+// So a request that must wait (cold keys, no room, a listing) is simply parsed and run again when the
+// connection resumes; nothing of it has to be kept.
+#include "base/assert.h"
+#include "edge/http/http_int.h"
+#include <stdlib.h>
+#include <strings.h>
+
+// ---- the routes ----
+
+static enum conn_verdict route_help(struct request *rq)
+{
+    reply_begin(rq, 200, TYPE_TEXT, NULL);
+    reply_text(rq, "varve " VARVE_VERSION "\n"
+                   "GET    /v1/get?key=K\n"
+                   "POST   /v1/put      [{\"key\":K,\"value\":V,\"version\":N},...]\n"
+                   "DELETE /v1/key?key=K[&version=N]\n"
+                   "GET    /v1/keys?prefix=&after=&limit=&values=\n"
+                   "POST   /v1/txn      {\"ops\":[{\"op\":\"check|put|delete|add\",...},...]}\n"
+                   "GET    /metrics /healthz /readyz\n"
+                   "docs/PROTOCOLS.md says more.\n");
+    return CONN_MORE;
+}
+
+static enum conn_verdict route_metrics(struct request *rq)
+{
+    reply_begin(rq, 200, "text/plain; version=0.0.4; charset=utf-8", NULL);
+    if (!rq->failed && rq->http->o.metrics)
+        rq->http->o.metrics(rq->http->o.arg, rq->out);
+    return CONN_MORE;
+}
+
+static enum conn_verdict route_healthz(struct request *rq)
+{
+    reply_begin(rq, 200, TYPE_TEXT, NULL);
+    reply_text(rq, "ok\n");
+    return CONN_MORE;
+}
+
+static enum conn_verdict route_readyz(struct request *rq)
+{
+    const char *why = NULL;
+    if (!commit_writable(rq->http->o.commit, &why)) {
+        reply_error(rq, 503, why ? why : err_text(ERR_CLOSED), "Retry-After: 1\r\n");
+        return CONN_MORE;
+    }
+    reply_begin(rq, 200, TYPE_TEXT, NULL);
+    reply_text(rq, "ready\n");
+    return CONN_MORE;
+}
+
+static const struct route routes[] = {
+    {"/v1/get", METHOD_GET, false, route_get},
+    {"/v1/put", METHOD_POST, true, route_put},
+    {"/v1/txn", METHOD_POST, true, route_txn},
+    {"/v1/key", METHOD_DELETE, true, route_delete},
+    {"/v1/keys", METHOD_GET, false, route_list},
+    {"/metrics", METHOD_GET, false, route_metrics},
+    {"/healthz", METHOD_GET, false, route_healthz},
+    {"/readyz", METHOD_GET, false, route_readyz},
+    {"/", METHOD_GET, false, route_help},
+};
+
+static const char *allow_of(const struct route *r)
+{
+    return r->method == METHOD_GET    ? "Allow: GET, HEAD, OPTIONS\r\n"
+           : r->method == METHOD_POST ? "Allow: POST, OPTIONS\r\n"
+                                      : "Allow: DELETE, OPTIONS\r\n";
+}
+
+static bool allows(const struct route *r, enum head_method m)
+{
+    return m == r->method || (m == METHOD_HEAD && r->method == METHOD_GET);
+}
+
+// ---- what is refused before the body is looked at ----
+
+// The authority of an absolute target is passed over: there is one site here.
+static void split_target(struct request *rq)
+{
+    struct slice t = rq->head.target;
+    if (t.n > 7 && strncasecmp((const char *)t.p, "http://", 7) == 0) {
+        const uint8_t *slash = memchr(t.p + 7, '/', t.n - 7);
+        t = slash ? slice_of(slash, t.n - (size_t)(slash - t.p)) : slice_str("/");
+    }
+    const uint8_t *mark = memchr(t.p, '?', t.n);
+    struct slice path = slice_of(t.p, mark ? (size_t)(mark - t.p) : t.n);
+    rq->query = mark ? slice_of(mark + 1, t.n - path.n - 1) : slice_of(NULL, 0);
+    for (size_t i = 0; i < sizeof routes / sizeof *routes && !rq->route; i++)
+        if (slice_equal(path, slice_str(routes[i].path)))
+            rq->route = &routes[i];
+}
+
+// True unless a web page of another site is behind the request. Browsers name the page's site in Origin
+// with every request that is not a plain GET, and nothing here asks for a password, so any page
+// could otherwise write to a server on its reader's machine. (A page cannot read our replies: they carry no
+// CORS fields. A site whose name is made to resolve to this machine would pass both; only
+// authentication stops that.)
+static bool same_origin(const struct head *h)
+{
+    if (!(h->given >> FIELD_ORIGIN & 1))
+        return true;
+    struct slice o = h->field[FIELD_ORIGIN];
+    struct slice host = h->field[FIELD_HOST];
+    for (size_t i = 0; i + 2 < o.n; i++)
+        if (memcmp(o.p + i, "://", 3) == 0)
+            return host.n && o.n - i - 3 == host.n &&
+                   strncasecmp((const char *)o.p + i + 3, (const char *)host.p, host.n) == 0;
+    return false; // "null" among others
+}
+
+static bool expects_continue(const struct head *h)
+{
+    struct slice e = h->field[FIELD_EXPECT];
+    return e.n == 12 && strncasecmp((const char *)e.p, "100-continue", 12) == 0;
+}
+
+// True if the request was answered already, with a refusal. Whether the connection goes on is in
+// head.keep_alive: not if a body follows, because it will not be read.
+static bool refuse_early(struct request *rq)
+{
+    struct head *h = &rq->head;
+    const struct route *r = rq->route;
+    size_t most = rq->http->o.max_request;
+    struct errmsg m;
+    bool was_alive = h->keep_alive;
+    if (h->chunked || h->length)
+        h->keep_alive = false;
+    if (memchr(h->target.p, '#', h->target.n)) {
+        reply_error(rq, 400, "malformed request: a fragment in the target", NULL);
+    } else if (h->method == METHOD_OPTIONS && slice_equal(h->target, slice_str("*"))) {
+        reply_empty(rq, 204, "Allow: GET, HEAD, POST, DELETE, OPTIONS\r\n");
+    } else if (!r) {
+        reply_error(rq, 404, "no such path; GET / lists them", NULL);
+    } else if (h->method == METHOD_OPTIONS) {
+        reply_empty(rq, 204, allow_of(r));
+    } else if (!allows(r, h->method)) {
+        reply_error(rq, 405, "this path does not take this method", allow_of(r));
+    } else if (r->method != METHOD_GET && !same_origin(h)) {
+        reply_error(rq, 403, "refused: sent by a web page of another site (Origin is not Host)",
+                    NULL);
+    } else if ((h->given >> FIELD_EXPECT & 1) && !expects_continue(h)) {
+        reply_error(rq, 417, "the only expectation met is 100-continue", NULL);
+    } else if (r->method == METHOD_POST && !h->has_length && !h->chunked) {
+        h->keep_alive = false;
+        reply_error(rq, 411, "a body with Content-Length or chunked encoding is needed", NULL);
+    } else if (r->method != METHOD_POST && (h->length || h->chunked)) {
+        reply_error(rq, 400, "this path takes its arguments after '?', not in a body", NULL);
+    } else if (h->length > most) {
+        refuse(&m, 413, "request body of %llu bytes is over %zu", (unsigned long long)h->length,
+               most);
+        reply_error(rq, 413, m.text, NULL);
+    } else {
+        h->keep_alive = was_alive;
+        return false;
+    }
+    return true;
+}
+
+// ---- requests ----
+
+// What to do with a connection after a step.
+enum step {
+    STEP_RUN,   // a whole request lies at the start of the in-buffer: run it
+    STEP_AGAIN, // something was done: look again
+    STEP_MORE,  // the rest are verdicts
+    STEP_WAIT,
+    STEP_CLOSE,
+    STEP_DROP,
+};
+
+static void set_timer(struct conn *c, struct http_conn *st, enum http_timer t, uint64_t ms)
+{
+    st->timer = (uint8_t)t;
+    conn_deadline(c, ms);
+}
+
+// More input is needed: how long for is a matter of the phase.
+static enum step want_more(struct conn *c, struct http_conn *st)
+{
+    if (conn_eof(c))
+        return STEP_CLOSE;
+    if (st->phase != PHASE_HEAD)
+        set_timer(c, st, TIMER_BODY, HTTP_BODY_MS);
+    else if (buf_len(conn_in(c)) == 0)
+        set_timer(c, st, TIMER_IDLE, HTTP_IDLE_MS);
+    else if (st->timer != TIMER_HEAD) // counts from the head's first byte
+        set_timer(c, st, TIMER_HEAD, HTTP_HEAD_MS);
+    return STEP_MORE;
+}
+
+// Ends the reply that began at `mark`; it leaves when its truth is durable.
+static enum step finish(struct request *rq, uint64_t mark)
+{
+    enum err e = reply_end(rq);
+    if (e == ERR_TOO_BIG) {
+        rq->failed = ERR_OK;
+        reply_error(rq, 500, "the reply is over the connection's reply buffer", NULL);
+        e = reply_end(rq);
+    }
+    if (e)
+        return STEP_DROP; // no memory for even an error
+    conn_gate(rq->conn, mark, rq->dep);
+    return rq->head.keep_alive ? STEP_AGAIN : STEP_CLOSE;
+}
+
+// A refusal after which the rest of the input has no meaning.
+static enum step refuse_input(struct request *rq, unsigned status, const struct errmsg *m)
+{
+    uint64_t mark = conn_mark(rq->conn);
+    rq->head.keep_alive = false;
+    reply_error(rq, status, m->text, NULL);
+    buf_clear(conn_in(rq->conn));
+    return finish(rq, mark);
+}
+
+// Waits for a head. STEP_RUN: it is there.
+static enum step take_head(struct request *rq)
+{
+    struct http_conn *st = rq->state;
+    struct buf *in = conn_in(rq->conn);
+    struct errmsg m;
+    // Blank lines before a request are passed over (RFC 9112 section 2.2).
+    while (st->scan.at == 0 && buf_len(in) >= 2 && memcmp(buf_head(in), "\r\n", 2) == 0)
+        buf_consume(in, 2);
+    if (buf_len(in) == 0 || (buf_len(in) == 1 && *buf_head(in) == '\r'))
+        return want_more(rq->conn, st);
+    unsigned status = head_find(&st->scan, buf_slice(in), &m);
+    if (status)
+        return refuse_input(rq, status, &m);
+    return st->scan.size ? STEP_RUN : want_more(rq->conn, st);
+}
+
+// Waits for a body. STEP_RUN: it is there, and lies behind the head.
+static enum step take_body(struct request *rq)
+{
+    struct http_conn *st = rq->state;
+    struct buf *in = conn_in(rq->conn);
+    struct errmsg m;
+    bool ready = true;
+    if (st->phase == PHASE_LENGTH) {
+        ready = buf_len(in) - st->scan.size >= st->body_len;
+    } else if (st->phase == PHASE_CHUNKS) {
+        unsigned status = chunk_decode(&st->chunk, in, rq->http->o.max_request, &ready, &m);
+        if (status)
+            return refuse_input(rq, status, &m);
+        st->body_len = st->chunk.write - st->scan.size;
+    }
+    if (!ready)
+        return want_more(rq->conn, st);
+    st->phase = PHASE_READY;
+    return STEP_RUN;
+}
+
+// The head is there and in order.
+static enum step begin_body(struct request *rq)
+{
+    struct http_conn *st = rq->state;
+    const struct head *h = &rq->head;
+    size_t head = st->scan.size;
+    size_t got = buf_len(conn_in(rq->conn)) - head;
+    st->body_len = (size_t)h->length;
+    if (!h->chunked && got >= st->body_len)
+        return STEP_RUN;
+    if (expects_continue(h) && !h->old && got == 0) {
+        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        if (buf_append(rq->out, go_on, sizeof go_on - 1) != ERR_OK)
+            return STEP_DROP;
+    }
+    st->phase = h->chunked ? PHASE_CHUNKS : PHASE_LENGTH;
+    st->chunk = (struct chunk_decoder){.head = head, .write = head, .read = head};
+    return STEP_AGAIN;
+}
+
+static void next_request(struct http_conn *st, struct buf *in)
+{
+    buf_consume(in, st->scan.size + st->body_len);
+    st->phase = PHASE_HEAD;
+    st->body_len = 0;
+    st->scan = (struct head_scan){0};
+}
+
+// Brings a request together at the start of the in-buffer.
+static enum step gather(struct request *rq)
+{
+    struct http_conn *st = rq->state;
+    struct buf *in = conn_in(rq->conn);
+    struct errmsg m;
+    bool fresh = st->phase == PHASE_HEAD;
+    enum step s = fresh ? take_head(rq) : take_body(rq);
+    if (s != STEP_RUN)
+        return s;
+    // After a wait the bytes may lie elsewhere: the head is parsed anew, never kept.
+    unsigned status = head_parse(&rq->head, slice_of(buf_head(in), st->scan.size), &m);
+    if (status)
+        return refuse_input(rq, status, &m);
+    split_target(rq);
+    if (!fresh)
+        return STEP_RUN;
+    uint64_t mark = conn_mark(rq->conn);
+    if (!refuse_early(rq))
+        return begin_body(rq);
+    next_request(st, in);
+    return finish(rq, mark);
+}
+
+// Runs the request at the start of the in-buffer; STEP_WAIT leaves it there.
+static enum step run(struct request *rq)
+{
+    struct http_conn *st = rq->state;
+    struct buf *in = conn_in(rq->conn);
+    uint64_t mark = conn_mark(rq->conn);
+    rq->body = slice_of(buf_head(in) + st->scan.size, st->body_len);
+    enum err waited = st->wait_err;
+    st->wait_err = ERR_OK;
+    if (waited) {
+        reply_err(rq, waited, NULL);
+    } else {
+        // From here a callback may touch the state on another thread, should the route wait.
+        st->phase = PHASE_READY;
+        set_timer(rq->conn, st, TIMER_NONE, 0);
+        if (rq->route->run(rq) == CONN_WAIT)
+            return STEP_WAIT;
+    }
+    next_request(st, in);
+    return finish(rq, mark);
+}
+
+static enum conn_verdict on_input(struct conn *c)
+{
+    static const enum conn_verdict verdicts[] = {[STEP_MORE] = CONN_MORE,
+                                                 [STEP_WAIT] = CONN_WAIT,
+                                                 [STEP_CLOSE] = CONN_CLOSE,
+                                                 [STEP_DROP] = CONN_DROP};
+    struct http_conn *st = conn_state(c);
+    uint8_t scratch[LIMIT_HTTP_URL];
+    for (;;) {
+        if (conn_pending(c) >= LIMIT_OUT_STOP) { // net counts the time of those who do not read
+            set_timer(c, st, TIMER_NONE, 0);
+            return CONN_MORE;
+        }
+        struct request rq = {
+            .http = conn_arg(c), .conn = c, .state = st, .out = conn_out(c), .scratch = scratch};
+        enum step s = gather(&rq);
+        if (s == STEP_RUN)
+            s = run(&rq);
+        if (s >= STEP_MORE)
+            return verdicts[s];
+    }
+}
+
+static enum err on_open(struct conn *c)
+{
+    set_timer(c, conn_state(c), TIMER_IDLE, HTTP_IDLE_MS);
+    return ERR_OK;
+}
+
+static enum conn_verdict on_deadline(struct conn *c)
+{
+    struct http_conn *st = conn_state(c);
+    struct errmsg m;
+    if (st->timer != TIMER_HEAD && st->timer != TIMER_BODY)
+        return CONN_CLOSE;
+    struct request rq = {.http = conn_arg(c), .conn = c, .state = st, .out = conn_out(c)};
+    if (st->timer == TIMER_HEAD)
+        refuse(&m, 408, "the request's head did not arrive within %u s", HTTP_HEAD_MS / 1000);
+    else
+        refuse(&m, 408, "the request's body made no progress for %u s", HTTP_BODY_MS / 1000);
+    return refuse_input(&rq, 408, &m) == STEP_DROP ? CONN_DROP : CONN_CLOSE;
+}
+
+static void on_close(struct conn *c)
+{
+    struct http_conn *st = conn_state(c);
+    if (st->list)
+        list_abandon(st->list);
+    st->list = NULL;
+}
+
+// ---- waiting ----
+
+// Any thread; the hold keeps the state.
+static void waited(void *arg, enum err e)
+{
+    struct conn *c = arg;
+    struct http_conn *st = conn_state(c);
+    st->wait_err = e;
+    conn_resume(c);
+}
+
+enum conn_verdict request_fetch(struct request *rq, const struct key_ref *keys, size_t count)
+{
+    conn_hold(rq->conn);
+    enum err e = commit_fetch(rq->http->o.commit, keys, count, waited, rq->conn);
+    if (e)
+        waited(rq->conn, e);
+    return CONN_WAIT;
+}
+
+enum conn_verdict request_room(struct request *rq)
+{
+    conn_hold(rq->conn);
+    enum err e = commit_wait_room(rq->http->o.commit, waited, rq->conn);
+    if (e)
+        waited(rq->conn, e);
+    return CONN_WAIT;
+}
+
+// ---- the edge ----
+
+enum err http_new(struct http **h, const struct http_options *o)
+{
+    VERIFY(o->max_request >= 1 && o->max_request <= LIMIT_REQUEST_HARD);
+    struct http *n = calloc(1, sizeof *n);
+    if (!n)
+        return ERR_NO_MEMORY;
+    n->o = *o;
+    pthread_mutex_init(&n->lock, NULL);
+    n->protocol = (struct protocol){
+        .name = "http",
+        .state_size = sizeof(struct http_conn),
+        // a head, a body, and a line or the trailer of a chunked body
+        .in_max = o->max_request + LIMIT_HTTP_URL + 3 * LIMIT_HTTP_HEADERS,
+        .arg = n,
+        .on_open = on_open,
+        .on_input = on_input,
+        .on_deadline = on_deadline,
+        .on_close = on_close,
+    };
+    *h = n;
+    return ERR_OK;
+}
+
+const struct protocol *http_protocol(const struct http *h)
+{
+    return &h->protocol;
+}
+
+void http_free(struct http *h)
+{
+    while (h && h->idle) {
+        struct http_work *w = h->idle;
+        h->idle = w->next;
+        work_free(w);
+    }
+    if (h)
+        pthread_mutex_destroy(&h->lock);
+    free(h);
+}

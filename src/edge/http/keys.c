@@ -1,0 +1,270 @@
+// Reading keys, deleting one, and listing them.
+#include "base/assert.h"
+#include "edge/http/http_int.h"
+#include <stdatomic.h>
+#include <stdlib.h>
+
+// ---- GET /v1/get ----
+
+// Values up to this are written as JSON while the key's shard is locked; larger ones are copied out
+// first, so that nobody waits for their escaping.
+#define EMIT_LOCKED 4096u
+
+struct get {
+    struct request *rq;
+    struct slice key;
+    struct value_view copy; // of a large value; its bytes are malloc'ed
+    bool copied;
+};
+
+static void get_write(struct get *g, const struct value_view *v)
+{
+    struct request *rq = g->rq;
+    reply_begin(rq, 200, TYPE_JSON, NULL);
+    reply_text(rq, "{\"key\":");
+    reply_bytes(rq, g->key);
+    reply_text(rq, ",\"value\":");
+    reply_value(rq, v);
+    reply_text(rq, ",\"version\":");
+    reply_uint(rq, v->version);
+    if (v->expires_ms) {
+        reply_text(rq, ",\"expires_ms\":");
+        reply_uint(rq, v->expires_ms);
+    }
+    reply_text(rq, "}");
+}
+
+static void get_emit(void *arg, const struct value_view *v)
+{
+    struct get *g = arg;
+    if (v->value.n <= EMIT_LOCKED) {
+        get_write(g, v);
+        return;
+    }
+    uint8_t *p = malloc(v->value.n);
+    g->copied = true;
+    g->copy = *v;
+    g->copy.value.p = p;
+    if (p)
+        memcpy(p, v->value.p, v->value.n);
+}
+
+enum conn_verdict route_get(struct request *rq)
+{
+    struct param params[] = {{.name = "key", .required = true}};
+    struct errmsg m;
+    unsigned status = query_parse(rq, params, 1, &m);
+    if (status) {
+        reply_error(rq, status, m.text, NULL);
+        return CONN_MORE;
+    }
+    struct get g = {.rq = rq, .key = params[0].value};
+    struct key_ref ref = commit_ref(rq->http->o.commit, g.key);
+    enum err e = commit_get(rq->http->o.commit, &ref, get_emit, &g, &rq->dep);
+    if (e == ERR_COLD)
+        return request_fetch(rq, &ref, 1);
+    if (e == ERR_OK && g.copied && !g.copy.value.p)
+        e = ERR_NO_MEMORY;
+    if (e)
+        reply_err(rq, e, NULL);
+    else if (g.copied)
+        get_write(&g, &g.copy);
+    free((void *)g.copy.value.p);
+    return CONN_MORE;
+}
+
+// ---- DELETE /v1/key ----
+
+static void delete_emit(void *arg, size_t op, const struct value_view *v)
+{
+    bool *there = arg;
+    *there = v != NULL;
+}
+
+enum conn_verdict route_delete(struct request *rq)
+{
+    struct param params[] = {{.name = "key", .required = true}, {.name = "version"}};
+    struct errmsg m;
+    struct txn_op op = {.kind = TXN_DELETE, .want_old = true};
+    unsigned status = query_parse(rq, params, 2, &m);
+    if (!status && rq->head.given >> FIELD_IDEMPOTENCY & 1)
+        status = refuse(&m, 400, "Idempotency-Key is for POST; /v1/txn deletes too");
+    op.has_version = params[1].given;
+    if (!status && op.has_version)
+        status = query_number(&params[1], 0, INT64_MAX, &op.version, &m);
+    if (status) {
+        reply_error(rq, status, m.text, NULL);
+        return CONN_MORE;
+    }
+    bool there = false;
+    struct txn t = {.ops = &op, .count = 1, .emit_old = delete_emit, .arg = &there};
+    op.k = commit_ref(rq->http->o.commit, params[0].value);
+    m.text[0] = 0;
+    enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
+    if (e)
+        return txn_failed(rq, &t, e, &m, NULL);
+    rq->seq = t.seq;
+    reply_begin(rq, 200, TYPE_JSON, NULL);
+    reply_text(rq, there ? "{\"result\":\"Success\",\"deleted\":true}"
+                         : "{\"result\":\"Success\",\"deleted\":false}");
+    return CONN_MORE;
+}
+
+// ---- GET /v1/keys ----
+
+#define LIST_PAGE    (4u << 20) // bytes after which a page ends early
+#define LIST_DEFAULT 1000u      // keys
+
+// A listing reads the disk, so it runs on a reader thread. The job belongs to the connection and to the
+// thread until both are through with it: whoever comes second frees it.
+enum { LIST_RUNNING, LIST_DONE, LIST_ABANDONED };
+struct list_job {
+    _Atomic int phase;
+    struct conn *conn;
+    struct commit *commit;
+    struct slice prefix; // in bytes
+    struct slice after;
+    size_t limit;
+    bool values;
+    // the answer
+    enum err e;
+    struct errmsg msg;
+    uint64_t dep;
+    size_t count;
+    bool more;
+    struct buf out; // the array's elements
+    uint8_t bytes[];
+};
+
+static void list_free(struct list_job *j)
+{
+    buf_release(&j->out);
+    free(j);
+}
+
+void list_abandon(struct list_job *j)
+{
+    if (atomic_exchange(&j->phase, LIST_ABANDONED) == LIST_DONE)
+        list_free(j);
+}
+
+static enum err list_append(struct list_job *j, struct slice key, const struct value_view *v)
+{
+    enum err e = buf_append(&j->out, ",{\"key\":", j->count ? 8 : 0);
+    if (!e && !j->count)
+        e = buf_append(&j->out, "{\"key\":", 7);
+    if (!e)
+        e = json_put_bytes(&j->out, key);
+    if (!e)
+        e = buf_append(&j->out, ",\"version\":", 11);
+    if (!e)
+        e = json_put_uint(&j->out, v->version);
+    if (!e && j->values)
+        e = buf_append(&j->out, ",\"value\":", 9);
+    if (!e && j->values)
+        e = json_put_value(&j->out, v);
+    if (!e && v->expires_ms)
+        e = buf_append(&j->out, ",\"expires_ms\":", 14);
+    if (!e && v->expires_ms)
+        e = json_put_uint(&j->out, v->expires_ms);
+    return e ? e : buf_append(&j->out, "}", 1);
+}
+
+static bool list_item(void *arg, struct slice key, const struct value_view *v)
+{
+    struct list_job *j = arg;
+    if (conn_dead(j->conn))
+        return false;
+    j->more = j->count == j->limit || buf_len(&j->out) >= LIST_PAGE;
+    if (j->more)
+        return false;
+    j->e = list_append(j, key, v);
+    j->count++;
+    return j->e == ERR_OK;
+}
+
+// On a reader thread.
+static void list_run(void *arg)
+{
+    struct list_job *j = arg;
+    struct conn *c = j->conn;
+    enum err e = commit_list(j->commit, j->prefix, j->after, j->limit + 1, list_item, j, &j->dep,
+                             &j->msg);
+    if (!j->e)
+        j->e = e;
+    if (atomic_exchange(&j->phase, LIST_DONE) == LIST_ABANDONED)
+        list_free(j);
+    conn_resume(c);
+}
+
+static enum conn_verdict list_reply(struct request *rq, struct list_job *j)
+{
+    VERIFY(atomic_load(&j->phase) == LIST_DONE);
+    rq->dep = j->dep;
+    if (j->e) {
+        reply_err(rq, j->e, &j->msg);
+    } else {
+        reply_begin(rq, 200, TYPE_JSON, NULL);
+        reply_text(rq, "{\"keys\":[");
+        reply_note(rq, buf_append(rq->out, buf_head(&j->out), buf_len(&j->out)));
+        reply_text(rq, j->more ? "],\"more\":true}" : "],\"more\":false}");
+    }
+    list_free(j);
+    return CONN_MORE;
+}
+
+static enum conn_verdict list_start(struct request *rq, struct slice prefix, struct slice after,
+                                    uint64_t limit, bool values)
+{
+    const struct http_options *o = &rq->http->o;
+    struct list_job *j = calloc(1, sizeof *j + prefix.n + after.n);
+    if (!j) {
+        reply_err(rq, ERR_NO_MEMORY, NULL);
+        return CONN_MORE;
+    }
+    j->conn = rq->conn;
+    j->commit = o->commit;
+    j->limit = (size_t)limit;
+    j->values = values;
+    // A byte becomes six characters at most, and one key may pass the page's end.
+    buf_init(&j->out, LIST_PAGE + 6 * ((size_t)o->max_value + o->max_key) + 256);
+    j->prefix = slice_of(j->bytes, prefix.n);
+    j->after = slice_of(j->bytes + prefix.n, after.n);
+    if (prefix.n)
+        memcpy(j->bytes, prefix.p, prefix.n);
+    if (after.n)
+        memcpy(j->bytes + prefix.n, after.p, after.n);
+    conn_hold(rq->conn);
+    rq->state->list = j;
+    enum err e = commit_background(o->commit, list_run, j);
+    if (e) { // as if it had run and failed
+        j->e = e;
+        atomic_store(&j->phase, LIST_DONE);
+        conn_resume(rq->conn);
+    }
+    return CONN_WAIT;
+}
+
+enum conn_verdict route_list(struct request *rq)
+{
+    struct list_job *done = rq->state->list;
+    if (done) {
+        rq->state->list = NULL;
+        return list_reply(rq, done);
+    }
+    struct param params[] = {
+        {.name = "prefix"}, {.name = "after"}, {.name = "limit"}, {.name = "values"}};
+    struct errmsg m;
+    uint64_t limit = LIST_DEFAULT;
+    unsigned status = query_parse(rq, params, 4, &m);
+    if (!status && params[2].given)
+        status = query_number(&params[2], 1, LIMIT_LIST, &limit, &m);
+    bool values = slice_equal(params[3].value, slice_str("true"));
+    if (!status && params[3].given && !values && !slice_equal(params[3].value, slice_str("false")))
+        status = refuse(&m, 400, "argument \"values\" must be true or false");
+    if (status) {
+        reply_error(rq, status, m.text, NULL);
+        return CONN_MORE;
+    }
+    return list_start(rq, params[0].value, params[1].value, limit, values);
+}

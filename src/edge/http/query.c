@@ -1,0 +1,88 @@
+// The arguments of a request after '?': name=value&name=value, as HTML forms write them.
+#include "edge/http/http_int.h"
+
+// Decodes %XX and '+' into `to` (at least s.n bytes); false at a bad %XX. Most values hold neither and
+// are used where they lie.
+static bool decode(struct slice *s, uint8_t *to)
+{
+    if (!memchr(s->p, '%', s->n) && !memchr(s->p, '+', s->n))
+        return true;
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        uint8_t c = s->p[i];
+        if (c == '+') {
+            c = ' ';
+        } else if (c == '%') {
+            int high = i + 2 < s->n ? hex_digit(s->p[i + 1]) : -1;
+            int low = i + 2 < s->n ? hex_digit(s->p[i + 2]) : -1;
+            if (high < 0 || low < 0)
+                return false;
+            c = (uint8_t)(high << 4 | low);
+            i += 2;
+        }
+        to[n++] = c;
+    }
+    *s = slice_of(to, n);
+    return true;
+}
+
+static struct param *find(struct param *params, size_t count, struct slice name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal(slice_str(params[i].name), name))
+            return &params[i];
+    return NULL;
+}
+
+unsigned query_parse(const struct request *rq, struct param *params, size_t count,
+                     struct errmsg *msg)
+{
+    struct slice rest = rq->query;
+    uint8_t *to = rq->scratch; // decoding never makes it longer, so the query's length is enough
+    while (rest.n) {
+        const uint8_t *amp = memchr(rest.p, '&', rest.n);
+        struct slice part = slice_of(rest.p, amp ? (size_t)(amp - rest.p) : rest.n);
+        rest = slice_of(rest.p + part.n, rest.n - part.n);
+        if (amp)
+            rest = slice_of(rest.p + 1, rest.n - 1);
+        if (part.n == 0)
+            continue;
+        const uint8_t *eq = memchr(part.p, '=', part.n);
+        struct slice name = slice_of(part.p, eq ? (size_t)(eq - part.p) : part.n);
+        char text[KEY_TEXT];
+        struct param *p = find(params, count, name);
+        if (!p)
+            return refuse(msg, 400, "unknown argument \"%s\"", key_text(name, text));
+        if (p->given)
+            return refuse(msg, 400, "argument \"%s\" is given twice", p->name);
+        if (!eq)
+            return refuse(msg, 400, "argument \"%s\" has no value", p->name);
+        p->given = true;
+        p->value = slice_of(eq + 1, part.n - name.n - 1);
+        if (!decode(&p->value, to))
+            return refuse(msg, 400, "argument \"%s\" has a %% without two hexadecimal digits",
+                          p->name);
+        to += p->value.n;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (params[i].required && !params[i].given)
+            return refuse(msg, 400, "argument \"%s\" is missing", params[i].name);
+    return 0;
+}
+
+unsigned query_number(const struct param *p, uint64_t min, uint64_t max, uint64_t *v,
+                      struct errmsg *msg)
+{
+    uint64_t sum = 0;
+    bool good = p->value.n > 0 && p->value.n <= 20;
+    for (size_t i = 0; good && i < p->value.n; i++) {
+        uint8_t c = p->value.p[i];
+        good = c >= '0' && c <= '9' && !__builtin_mul_overflow(sum, 10u, &sum) &&
+               !__builtin_add_overflow(sum, (uint64_t)(c - '0'), &sum);
+    }
+    if (!good || sum < min || sum > max)
+        return refuse(msg, 400, "argument \"%s\" must be a whole number from %llu to %llu", p->name,
+                      (unsigned long long)min, (unsigned long long)max);
+    *v = sum;
+    return 0;
+}
