@@ -32,9 +32,8 @@ static unsigned take_line(struct chunk_decoder *d, const struct buf *in, size_t 
     if (size < 2 || p[size - 2] != '\r')
         return refuse(msg, 400, "malformed request: a line of a chunked body ends in LF without CR");
     *line = slice_of(p, size - 2);
-    for (size_t i = 0; i < line->n; i++)
-        if ((p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
-            return refuse(msg, 400, "malformed request: a control character in a chunked body");
+    if (!line_clean(*line))
+        return refuse(msg, 400, "malformed request: a control character in a chunked body");
     d->read += size;
     return 0;
 }

@@ -5,9 +5,18 @@
 // here as strictly as RFC 9112 allows, because a proxy in front that reads it differently could be
 // made to smuggle a request: lines end in CRLF (a bare LF is refused), no folding, at most one
 // Content-Length and Transfer-Encoding and never both, "chunked" the only coding, none in HTTP/1.0.
+// The library is usually built without its strict mode, so names and the target are looked at again.
 #include "edge/http/http_int.h"
 #include <http_parser.h>
 #include <strings.h>
+
+bool line_clean(struct slice line)
+{
+    bool bad = false;
+    for (size_t i = 0; i < line.n; i++) // no early end, so that it is done 16 bytes at a time
+        bad |= (line.p[i] < 0x20 && line.p[i] != '\t') || line.p[i] == 0x7f;
+    return !bad;
+}
 
 unsigned head_find(struct head_scan *s, struct slice in, struct errmsg *msg)
 {
@@ -30,6 +39,8 @@ unsigned head_find(struct head_scan *s, struct slice in, struct errmsg *msg)
         uint8_t first = in.p[s->line];
         if (first == ' ' || first == '\t')
             return refuse(msg, 400, "malformed request: a header field is folded");
+        if (!line_clean(slice_of(in.p + s->line, size - 2))) // a CR alone among others
+            return refuse(msg, 400, "malformed request: a control character in its head");
         s->line = (uint32_t)end;
         if (!s->request_line) {
             s->request_line = (uint32_t)end;
@@ -79,15 +90,24 @@ static int field_of(const char *at, size_t n)
 static int on_url(http_parser *p, const char *at, size_t n)
 {
     struct parse *s = p->data;
+    bool bad = false;
+    for (size_t i = 0; i < n; i++)
+        bad |= (uint8_t)at[i] <= 0x20 || (uint8_t)at[i] >= 0x7f;
     s->head->target = slice_of(at, n);
-    return 0;
+    if (bad)
+        s->status = refuse(s->msg, 400, "malformed request: a character in the target that must "
+                                        "be written as %%XX");
+    return bad ? -1 : 0;
 }
 
 static int on_field(http_parser *p, const char *at, size_t n)
 {
     struct parse *s = p->data;
     s->field = field_of(at, n);
-    return 0;
+    if (!memchr(at, ' ', n))
+        return 0;
+    s->status = refuse(s->msg, 400, "malformed request: a blank in a header field's name");
+    return -1;
 }
 
 static int on_value(http_parser *p, const char *at, size_t n)
@@ -150,6 +170,9 @@ static unsigned check_framing(struct head *h, const http_parser *p, struct errms
     if (p->http_major != 1)
         return refuse(msg, 505, "HTTP version %u.%u is not spoken here, 1.1 is", p->http_major,
                       p->http_minor);
+    const uint8_t *after = h->target.p + h->target.n;
+    if (h->target.p[-2] == ' ' || memcmp(after, " HTTP/", 6) != 0)
+        return refuse(msg, 400, "malformed request: more than one blank in the request line");
     h->old = p->http_minor == 0;
     if (!h->old && !has(h, FIELD_HOST))
         return refuse(msg, 400, "malformed request: HTTP/1.1 needs a Host header field");

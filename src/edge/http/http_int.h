@@ -65,6 +65,9 @@ MUST_USE unsigned head_find(struct head_scan *s, struct slice in, struct errmsg 
 // `text` is a whole head as head_find found it.
 MUST_USE unsigned head_parse(struct head *h, struct slice text, struct errmsg *msg);
 
+// True if a line (without its end) holds no control character but tabs.
+bool line_clean(struct slice line);
+
 // The value of a hexadecimal digit, or -1.
 static inline int hex_digit(uint8_t c)
 {

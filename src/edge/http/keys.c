@@ -4,6 +4,18 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+// Checks a key that was given as an argument.
+static unsigned check_key(const struct request *rq, const struct param *p, struct errmsg *msg)
+{
+    uint32_t max = rq->http->o.max_key;
+    if (p->value.n == 0)
+        return refuse(msg, 400, "argument \"%s\" is empty", p->name);
+    if (p->value.n > max)
+        return refuse(msg, 413, "argument \"%s\" of %zu bytes is over %u", p->name, p->value.n,
+                      max);
+    return 0;
+}
+
 // ---- GET /v1/get ----
 
 // Values up to this are written as JSON while the key's shard is locked; larger ones are copied out
@@ -54,6 +66,8 @@ enum conn_verdict route_get(struct request *rq)
     struct param params[] = {{.name = "key", .required = true}};
     struct errmsg m;
     unsigned status = query_parse(rq, params, 1, &m);
+    if (!status)
+        status = check_key(rq, &params[0], &m);
     if (status) {
         reply_error(rq, status, m.text, NULL);
         return CONN_MORE;
@@ -87,6 +101,8 @@ enum conn_verdict route_delete(struct request *rq)
     struct errmsg m;
     struct txn_op op = {.kind = TXN_DELETE, .want_old = true};
     unsigned status = query_parse(rq, params, 2, &m);
+    if (!status)
+        status = check_key(rq, &params[0], &m);
     if (!status && rq->head.given >> FIELD_IDEMPOTENCY & 1)
         status = refuse(&m, 400, "Idempotency-Key is for POST; /v1/txn deletes too");
     op.has_version = params[1].given;

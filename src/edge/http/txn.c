@@ -333,7 +333,7 @@ static unsigned read_idempotency(struct slice key, struct txn *t, struct errmsg 
         return refuse(msg, 400, "the idempotency key must have 1 to %u bytes",
                       LIMIT_IDEMPOTENCY_KEY);
     if (t->idempotency.n)
-        return refuse(msg, 400, "the idempotency key is given in the header and in the body");
+        return refuse(msg, 400, "the idempotency key is given twice");
     t->idempotency = key;
     return 0;
 }
@@ -351,15 +351,16 @@ static unsigned read_txn(struct reading *r, struct json root, struct txn *t)
     struct json_iter it = json_iterate(root);
     while (json_next(&it, &name, &v)) {
         unsigned status;
-        if (slice_equal(name, slice_str("ops")) && !ops) {
-            status = read_ops(r, v, t);
+        if (slice_equal(name, slice_str("ops"))) {
+            status = ops ? refuse(r->msg, 400, "\"ops\" is given twice") : read_ops(r, v, t);
             ops = true;
-        } else if (slice_equal(name, slice_str("idempotency_key")) &&
-                   json_kind(v) == JSON_STRING) {
-            status = read_idempotency(json_string(v), t, r->msg);
+        } else if (slice_equal(name, slice_str("idempotency_key"))) {
+            status = json_kind(v) == JSON_STRING
+                         ? read_idempotency(json_string(v), t, r->msg)
+                         : refuse(r->msg, 400, "\"idempotency_key\" must be a string, not %s",
+                                  json_kind_name(json_kind(v)));
         } else {
-            status = refuse(r->msg, 400, "unknown, repeated or mistyped member \"%s\"",
-                            key_text(name, text));
+            status = refuse(r->msg, 400, "unknown member \"%s\"", key_text(name, text));
         }
         if (status)
             return status;
