@@ -1,6 +1,6 @@
-// A commit room in a few arrays, to test an edge: takes the real one's place at link time. It follows
-// commit.h's contract for keys, versions, conflicts and idempotency keys, without a log or a clock
-// (a ttl expires at ttl_ms). One thread.
+// A commit room in a few arrays, to test an edge: takes the real one's place at link time. It
+// follows commit.h's contract for keys, versions, conflicts and idempotency keys, without a log or
+// a clock (a ttl expires at ttl_ms). One thread.
 #ifndef VARVE_TESTS_FAKE_COMMIT_H
 #define VARVE_TESTS_FAKE_COMMIT_H
 
@@ -10,7 +10,8 @@ struct commit *fake_commit_new(void);
 void fake_commit_free(struct commit *c);
 // The key is on disk only: ERR_COLD until commit_fetch.
 void fake_commit_cold(struct commit *c, const char *key);
-// The next commit_txn or commit_get fails like this, without effect. ERR_FULL: until commit_wait_room.
+// The next commit_txn or commit_get fails like this, without effect. ERR_FULL: until
+// commit_wait_room.
 void fake_commit_fail(struct commit *c, enum err e);
 // What callbacks of commit_fetch and commit_wait_room report; default ERR_OK.
 void fake_commit_fetch_result(struct commit *c, enum err e);

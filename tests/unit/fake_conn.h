@@ -1,5 +1,5 @@
-// A connection without a socket or a loop, to test an edge: define the input, see the output. Takes the
-// place of the net room at link time. One thread.
+// A connection without a socket or a loop, to test an edge: define the input, see the output. Takes
+// the place of the net room at link time. One thread.
 #ifndef VARVE_TESTS_FAKE_CONN_H
 #define VARVE_TESTS_FAKE_CONN_H
 
@@ -12,10 +12,10 @@ struct conn {
     struct buf out;
     void *state;
     bool eof;
-    bool waiting;      // on_input said CONN_WAIT
-    bool resumed;      // conn_resume came since
-    bool closed;       // CONN_CLOSE or CONN_DROP
-    bool dropped;      // CONN_DROP
+    bool waiting; // on_input said CONN_WAIT
+    bool resumed; // conn_resume came since
+    bool closed;  // CONN_CLOSE or CONN_DROP
+    bool dropped; // CONN_DROP
     unsigned holds;
     uint64_t deadline; // ms as last set
     uint64_t gate;     // highest sequence asked for
@@ -26,7 +26,8 @@ struct conn {
 struct conn *fake_conn_new(const struct protocol *p);
 // Runs on_close first.
 void fake_conn_free(struct conn *c);
-// Appends input, in a fresh block of memory each time so that a kept pointer is found, and runs on_input.
+// Appends input, in a fresh block of memory each time so that a kept pointer is found, and runs
+// on_input.
 void fake_conn_feed(struct conn *c, const void *p, size_t n);
 // Runs on_input if a resume came or nothing is waited for.
 void fake_conn_run(struct conn *c);

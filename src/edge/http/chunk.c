@@ -1,5 +1,6 @@
-// Takes the chunking out of a request's body, in place: decoded bytes move down over the chunk headers,
-// so that at the end the buffer holds head and body just as if a length had been announced.
+// Takes the chunking out of a request's body, in place: decoded bytes move down over the chunk
+// headers, so that at the end the buffer holds head and body just as if a length had been
+// announced.
 //
 //   body     = chunk* last trailer
 //   chunk    = size-in-hex [";" extension] CRLF bytes CRLF
@@ -30,7 +31,8 @@ static unsigned take_line(struct chunk_decoder *d, const struct buf *in, size_t 
     if (!lf)
         return 0;
     if (size < 2 || p[size - 2] != '\r')
-        return refuse(msg, 400, "malformed request: a line of a chunked body ends in LF without CR");
+        return refuse(msg, 400,
+                      "malformed request: a line of a chunked body ends in LF without CR");
     *line = slice_of(p, size - 2);
     if (!line_clean(*line))
         return refuse(msg, 400, "malformed request: a control character in a chunked body");

@@ -1,11 +1,12 @@
 // A request's head: the request line and the header fields, up to the empty line.
 //
-// A head is parsed only when all of it is there, in one call over contiguous bytes, so that any split
-// of the input gives the same result and every part is one slice. What matters for framing is decided
-// here as strictly as RFC 9112 allows, because a proxy in front that reads it differently could be
-// made to smuggle a request: lines end in CRLF (a bare LF is refused), no folding, at most one
-// Content-Length and Transfer-Encoding and never both, "chunked" the only coding, none in HTTP/1.0.
-// The library is usually built without its strict mode, so names and the target are looked at again.
+// A head is parsed only when all of it is there, in one call over contiguous bytes, so that any
+// split of the input gives the same result and every part is one slice. What matters for framing is
+// decided here as strictly as RFC 9112 allows, because a proxy in front that reads it differently
+// could be made to smuggle a request: lines end in CRLF (a bare LF is refused), no folding, at most
+// one Content-Length and Transfer-Encoding and never both, "chunked" the only coding, none in
+// HTTP/1.0. The library is usually built without its strict mode, so names and the target are
+// looked at again.
 #include "edge/http/http_int.h"
 #include <http_parser.h>
 #include <strings.h>
@@ -75,8 +76,6 @@ static int field_of(const char *at, size_t n)
                                             : -1;
     case 13:
         return same_name(at, "X-Varve-Trace", n) ? FIELD_TRACE : -1;
-    case 14:
-        return same_name(at, "Content-Length", n) ? FIELD_LENGTH : -1;
     case 15:
         return same_name(at, "Idempotency-Key", n) ? FIELD_IDEMPOTENCY : -1;
     case 17:
@@ -95,8 +94,9 @@ static int on_url(http_parser *p, const char *at, size_t n)
         bad |= (uint8_t)at[i] <= 0x20 || (uint8_t)at[i] >= 0x7f;
     s->head->target = slice_of(at, n);
     if (bad)
-        s->status = refuse(s->msg, 400, "malformed request: a character in the target that must "
-                                        "be written as %%XX");
+        s->status = refuse(s->msg, 400,
+                           "malformed request: a character in the target that must "
+                           "be written as %%XX");
     return bad ? -1 : 0;
 }
 
@@ -178,8 +178,6 @@ static unsigned check_framing(struct head *h, const http_parser *p, struct errms
         return refuse(msg, 400, "malformed request: HTTP/1.1 needs a Host header field");
     h->has_length = (p->flags & F_CONTENTLENGTH) != 0;
     h->length = h->has_length ? p->content_length : 0;
-    if (has(h, FIELD_LENGTH) && !h->has_length) // the parser passes over an empty value
-        return refuse(msg, 400, "malformed request: Content-Length is empty");
     if (!has(h, FIELD_ENCODING))
         return 0;
     if (h->has_length)

@@ -1,9 +1,9 @@
-// A connection's requests, one after another: frames them, refuses what should not be served, runs the
-// route and finishes the reply.
+// A connection's requests, one after another: frames them, refuses what should not be served, runs
+// the route and finishes the reply.
 //
-// A request is executed only when all of its bytes lie in the in-buffer, and they stay there until it is answered.
-// So a request that must wait (cold keys, no room, a listing) is simply parsed and run again when the
-// connection resumes; nothing of it has to be kept.
+// A request is executed only when all of its bytes lie in the in-buffer, and they stay there until
+// it is answered. So a request that must wait (cold keys, no room, a listing) is simply parsed and
+// run again when the connection resumes; nothing of it has to be kept.
 #include "base/assert.h"
 #include "edge/http/http_int.h"
 #include <stdlib.h>
@@ -53,14 +53,10 @@ static enum conn_verdict route_readyz(struct request *rq)
 }
 
 static const struct route routes[] = {
-    {"/v1/get", METHOD_GET, false, route_get},
-    {"/v1/put", METHOD_POST, true, route_put},
-    {"/v1/txn", METHOD_POST, true, route_txn},
-    {"/v1/key", METHOD_DELETE, true, route_delete},
-    {"/v1/keys", METHOD_GET, false, route_list},
-    {"/metrics", METHOD_GET, false, route_metrics},
-    {"/healthz", METHOD_GET, false, route_healthz},
-    {"/readyz", METHOD_GET, false, route_readyz},
+    {"/v1/get", METHOD_GET, false, route_get},      {"/v1/put", METHOD_POST, true, route_put},
+    {"/v1/txn", METHOD_POST, true, route_txn},      {"/v1/key", METHOD_DELETE, true, route_delete},
+    {"/v1/keys", METHOD_GET, false, route_list},    {"/metrics", METHOD_GET, false, route_metrics},
+    {"/healthz", METHOD_GET, false, route_healthz}, {"/readyz", METHOD_GET, false, route_readyz},
     {"/", METHOD_GET, false, route_help},
 };
 
@@ -94,11 +90,11 @@ static void split_target(struct request *rq)
             rq->route = &routes[i];
 }
 
-// True unless a web page of another site is behind the request. Browsers name the page's site in Origin
-// with every request that is not a plain GET, and nothing here asks for a password, so any page
-// could otherwise write to a server on its reader's machine. (A page cannot read our replies: they carry no
-// CORS fields. A site whose name is made to resolve to this machine would pass both; only
-// authentication stops that.)
+// True unless a web page of another site is behind the request. Browsers name the page's site in
+// Origin with every request that is not a plain GET, and nothing here asks for a password, so any
+// page could otherwise write to a server on its reader's machine. (A page cannot read our replies:
+// they carry no CORS fields. A site whose name is made to resolve to this machine would pass both;
+// only authentication stops that.)
 static bool same_origin(const struct head *h)
 {
     if (!(h->given >> FIELD_ORIGIN & 1))
@@ -372,12 +368,11 @@ static enum conn_verdict on_deadline(struct conn *c)
     return refuse_input(&rq, 408, &m) == STEP_DROP ? CONN_DROP : CONN_CLOSE;
 }
 
+// No thread holds the connection any more, so a listing under way has ended.
 static void on_close(struct conn *c)
 {
     struct http_conn *st = conn_state(c);
-    if (st->list)
-        list_abandon(st->list);
-    st->list = NULL;
+    list_free(st->list);
 }
 
 // ---- waiting ----

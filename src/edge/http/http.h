@@ -1,5 +1,5 @@
-// The HTTP/1.1 edge: keys as JSON (docs/PROTOCOLS.md, "HTTP"), health and metrics. It turns bytes into
-// calls of the commit room and its answers into bytes; it keeps nothing between requests.
+// The HTTP/1.1 edge: keys as JSON (docs/PROTOCOLS.md, "HTTP"), health and metrics. It turns bytes
+// into calls of the commit room and its answers into bytes; it keeps nothing between requests.
 #ifndef VARVE_EDGE_HTTP_HTTP_H
 #define VARVE_EDGE_HTTP_HTTP_H
 

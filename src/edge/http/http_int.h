@@ -31,25 +31,31 @@ struct head_scan {
     uint32_t size;         // bytes of the whole head, 0 until its end was seen
 };
 
-// Header fields that are looked at here; the parser itself does Connection.
+// Header fields that are looked at here; the parser itself does Connection and Content-Length.
 enum head_field {
     FIELD_HOST,
     FIELD_ORIGIN,
     FIELD_EXPECT,
     FIELD_TRACE,       // X-Varve-Trace
     FIELD_IDEMPOTENCY, // Idempotency-Key
-    FIELD_LENGTH,      // Content-Length
     FIELD_ENCODING,    // Transfer-Encoding
     FIELD_COUNT
 };
 
-enum head_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_DELETE, METHOD_OPTIONS, METHOD_OTHER };
+enum head_method {
+    METHOD_GET,
+    METHOD_HEAD,
+    METHOD_POST,
+    METHOD_DELETE,
+    METHOD_OPTIONS,
+    METHOD_OTHER
+};
 
 // A parsed head; slices point into its bytes.
 struct head {
     enum head_method method;
     bool keep_alive;
-    bool old;        // HTTP/1.0
+    bool old; // HTTP/1.0
     bool chunked;
     bool has_length; // Content-Length was given
     uint64_t length; // 0 without
@@ -59,8 +65,8 @@ struct head {
 };
 
 // These return 0 or the status with which the request is refused, and then say why in msg.
-// Looks for the end of the head in `in`, which grows between calls. Lines end in CRLF, nothing else,
-// and are not folded.
+// Looks for the end of the head in `in`, which grows between calls. Lines end in CRLF, nothing
+// else, and are not folded.
 MUST_USE unsigned head_find(struct head_scan *s, struct slice in, struct errmsg *msg);
 // `text` is a whole head as head_find found it.
 MUST_USE unsigned head_parse(struct head *h, struct slice text, struct errmsg *msg);
@@ -87,8 +93,8 @@ struct chunk_decoder {
     uint32_t trailer; // bytes of trailer fields seen
     uint8_t state;
 };
-// 0 and *done: head and decoded body now lie next to each other at the buffer's start, what came after
-// them follows. 0 without: all input is taken, more is needed. Otherwise the status.
+// 0 and *done: head and decoded body now lie next to each other at the buffer's start, what came
+// after them follows. 0 without: all input is taken, more is needed. Otherwise the status.
 MUST_USE unsigned chunk_decode(struct chunk_decoder *d, struct buf *in, size_t body_max, bool *done,
                                struct errmsg *msg);
 
@@ -208,8 +214,8 @@ unsigned refuse(struct errmsg *msg, unsigned status, const char *format, ...)
 #define KEY_TEXT 300
 const char *key_text(struct slice key, char text[KEY_TEXT]);
 
-// The head of a reply; `extra` is more header lines, each with its CRLF, or NULL. The body is what is
-// appended to rq->out until reply_end.
+// The head of a reply; `extra` is more header lines, each with its CRLF, or NULL. The body is what
+// is appended to rq->out until reply_end.
 void reply_begin(struct request *rq, unsigned status, const char *type, const char *extra);
 // Fills in what only now is known. ERR_NO_MEMORY, ERR_TOO_BIG: nothing was appended.
 MUST_USE enum err reply_end(struct request *rq);
@@ -238,7 +244,7 @@ static inline void reply_note(struct request *rq, enum err e)
 enum conn_verdict route_get(struct request *rq);
 enum conn_verdict route_delete(struct request *rq);
 enum conn_verdict route_list(struct request *rq);
-void list_abandon(struct list_job *job); // its connection is gone
+void list_free(struct list_job *job);
 enum conn_verdict route_put(struct request *rq);
 enum conn_verdict route_txn(struct request *rq);
 // The reply to a failed commit_txn, or the wait for what it needs.

@@ -1,7 +1,5 @@
 // Reading keys, deleting one, and listing them.
-#include "base/assert.h"
 #include "edge/http/http_int.h"
-#include <stdatomic.h>
 #include <stdlib.h>
 
 // Checks a key that was given as an argument.
@@ -131,11 +129,9 @@ enum conn_verdict route_delete(struct request *rq)
 #define LIST_PAGE    (4u << 20) // bytes after which a page ends early
 #define LIST_DEFAULT 1000u      // keys
 
-// A listing reads the disk, so it runs on a reader thread. The job belongs to the connection and to the
-// thread until both are through with it: whoever comes second frees it.
-enum { LIST_RUNNING, LIST_DONE, LIST_ABANDONED };
+// A listing reads the disk, so it runs on a reader thread, which has the job to itself until
+// conn_resume. It belongs to the connection.
 struct list_job {
-    _Atomic int phase;
     struct conn *conn;
     struct commit *commit;
     struct slice prefix; // in bytes
@@ -152,16 +148,11 @@ struct list_job {
     uint8_t bytes[];
 };
 
-static void list_free(struct list_job *j)
+void list_free(struct list_job *j)
 {
-    buf_release(&j->out);
+    if (j)
+        buf_release(&j->out);
     free(j);
-}
-
-void list_abandon(struct list_job *j)
-{
-    if (atomic_exchange(&j->phase, LIST_ABANDONED) == LIST_DONE)
-        list_free(j);
 }
 
 static enum err list_append(struct list_job *j, struct slice key, const struct value_view *v)
@@ -203,19 +194,15 @@ static bool list_item(void *arg, struct slice key, const struct value_view *v)
 static void list_run(void *arg)
 {
     struct list_job *j = arg;
-    struct conn *c = j->conn;
-    enum err e = commit_list(j->commit, j->prefix, j->after, j->limit + 1, list_item, j, &j->dep,
-                             &j->msg);
+    enum err e =
+        commit_list(j->commit, j->prefix, j->after, j->limit + 1, list_item, j, &j->dep, &j->msg);
     if (!j->e)
         j->e = e;
-    if (atomic_exchange(&j->phase, LIST_DONE) == LIST_ABANDONED)
-        list_free(j);
-    conn_resume(c);
+    conn_resume(j->conn);
 }
 
 static enum conn_verdict list_reply(struct request *rq, struct list_job *j)
 {
-    VERIFY(atomic_load(&j->phase) == LIST_DONE);
     rq->dep = j->dep;
     if (j->e) {
         reply_err(rq, j->e, &j->msg);
@@ -255,7 +242,6 @@ static enum conn_verdict list_start(struct request *rq, struct slice prefix, str
     enum err e = commit_background(o->commit, list_run, j);
     if (e) { // as if it had run and failed
         j->e = e;
-        atomic_store(&j->phase, LIST_DONE);
         conn_resume(rq->conn);
     }
     return CONN_WAIT;

@@ -1,8 +1,8 @@
 // The arguments of a request after '?': name=value&name=value, as HTML forms write them.
 #include "edge/http/http_int.h"
 
-// Decodes %XX and '+' into `to` (at least s.n bytes); false at a bad %XX. Most values hold neither and
-// are used where they lie.
+// Decodes %XX and '+' into `to` (at least s.n bytes); false at a bad %XX. Most values hold neither
+// and are used where they lie.
 static bool decode(struct slice *s, uint8_t *to)
 {
     if (!memchr(s->p, '%', s->n) && !memchr(s->p, '+', s->n))

@@ -1,16 +1,16 @@
-// Writes replies straight into the connection's out-buffer. The status line and fields come first although the
-// body's length is not known yet: Content-Length is written as blanks (optional whitespace, RFC 9112
-// section 5.1) and filled in by reply_end.
+// Writes replies straight into the connection's out-buffer. The status line and fields come first
+// although the body's length is not known yet: Content-Length is written as blanks (optional
+// whitespace, RFC 9112 section 5.1) and filled in by reply_end.
 //
-// Replies are as small as they can be: no Server and no Date field (nothing here may be cached, which
-// is what Date is for).
+// Replies are as small as they can be: no Server and no Date field (nothing here may be cached,
+// which is what Date is for).
 #include "base/assert.h"
 #include "edge/http/http_int.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#define LENGTH_FIELD "Content-Length:         0\r\n\r\n"
+#define LENGTH_FIELD  "Content-Length:         0\r\n\r\n"
 #define LENGTH_DIGITS 9u // of which the first stays blank
 #define SEQ_FIELD     "X-Varve-Sequence:                     0\r\n"
 #define SEQ_DIGITS    21u
@@ -19,8 +19,8 @@ _Static_assert(LIMIT_OUT_CLOSE < 100000000u, "a reply's length has at most 8 dig
 static const char *status_line(unsigned status)
 {
     switch (status) {
-#define X(code, text)                                                                              \
-    case code:                                                                                     \
+#define X(code, text) \
+    case code:        \
         return "HTTP/1.1 " #code " " text "\r\n";
         X(200, "OK")
         X(204, "No Content")

@@ -7,9 +7,9 @@
 //         {"op":"delete","key":K,"version":N?}
 //         {"op":"add","key":K,"delta":D,"version":N?,"ttl_ms":T?}
 //
-// K is a string or, for keys that are not UTF-8, an array of byte values. V is a string, an integer of 64 bits
-// signed, a float, a bool or an array of numbers. Member names not listed, or given twice, are
-// errors.
+// K is a string or, for keys that are not UTF-8, an array of byte values. V is a string, an integer
+// of 64 bits signed, a float, a bool or an array of numbers. Member names not listed, or given
+// twice, are errors.
 #include "base/hash.h"
 #include "edge/http/http_int.h"
 #include <stdarg.h>
@@ -55,7 +55,7 @@ struct reading {
 
 // A refusal that names the object: its index, and its key if that is known.
 __attribute__((format(printf, 3, 4))) static unsigned refuse_op(struct reading *r, unsigned status,
-                                                               const char *format, ...)
+                                                                const char *format, ...)
 {
     char what[200];
     char key[KEY_TEXT];
@@ -162,8 +162,7 @@ static unsigned read_array(struct reading *r, struct json v, struct txn_op *op)
 {
     size_t count = json_count(v);
     if (count > r->o->max_value) // two characters each at least
-        return refuse_op(r, 413, "a value of %zu numbers is over %u bytes", count,
-                         r->o->max_value);
+        return refuse_op(r, 413, "a value of %zu numbers is over %u bytes", count, r->o->max_value);
     size_t cap = count * NUMBER_TEXT + 2;
     uint8_t *p = work_alloc(r->work, cap);
     if (!p)
@@ -413,9 +412,10 @@ static void reply_conflicts(struct request *rq, const struct txn *t)
         reply_err(rq, ERR_CONFLICT, NULL);
         return;
     }
-    int n = snprintf(m.text, sizeof m.text, "version conflict: key \"%s\" is at version %llu, not %llu",
-                     key_text(first->k.key, key), (unsigned long long)first->actual,
-                     (unsigned long long)first->version);
+    int n =
+        snprintf(m.text, sizeof m.text, "version conflict: key \"%s\" is at version %llu, not %llu",
+                 key_text(first->k.key, key), (unsigned long long)first->actual,
+                 (unsigned long long)first->version);
     if (count > 1)
         snprintf(m.text + n, sizeof m.text - (size_t)n, ", and %zu more", count - 1);
     reply_error(rq, 409, m.text, NULL);
@@ -447,8 +447,7 @@ enum conn_verdict txn_failed(struct request *rq, const struct txn *t, enum err e
     if (e == ERR_COLD) {
         struct key_ref *refs = w ? work_alloc(w, t->count * sizeof *refs) : &one;
         if (refs)
-            return request_fetch(rq, refs,
-                                 commit_txn_cold(rq->http->o.commit, t, refs, t->count));
+            return request_fetch(rq, refs, commit_txn_cold(rq->http->o.commit, t, refs, t->count));
         e = ERR_NO_MEMORY;
     }
     if (e == ERR_FULL)

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 
 #define ARENA_BLOCK (64u << 10)
-// The widest growth from JSON is an array of short floats: "1e9," becomes 1000000000.0; an empty-looking
-// operation of 30 bytes takes a key_ref and a number, 32 bytes.
+// The widest growth from JSON is an array of short floats: "1e9," becomes 1000000000.0; an
+// empty-looking operation of 30 bytes takes a key_ref and a number, 32 bytes.
 #define ARENA_FACTOR 16u
-#define KEEP_OPS    1024u // operations and
-#define KEEP_BLOCK  ARENA_BLOCK // arena bytes kept for the next request
+#define KEEP_OPS     1024u       // operations and
+#define KEEP_BLOCK   ARENA_BLOCK // arena bytes kept for the next request
 
 struct arena_block {
     struct arena_block *next;
