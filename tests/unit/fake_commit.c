@@ -163,7 +163,7 @@ void fake_commit_work(struct commit *c)
 
 struct key_ref commit_ref(const struct commit *c, struct slice key)
 {
-    return (struct key_ref){key, hash64(key, 0)};
+    return (struct key_ref){.key = key, .hash = hash64(key, 0)};
 }
 void commit_prefetch_slot(const struct commit *c, const struct key_ref *k)
 {

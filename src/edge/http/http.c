@@ -314,12 +314,10 @@ static enum step run(struct request *rq)
     st->wait_err = ERR_OK;
     if (waited) {
         reply_err(rq, waited, NULL);
-    } else {
-        // From here a callback may touch the state on another thread, should the route wait.
+    } else if (rq->route->run(rq) == CONN_WAIT) {
         st->phase = PHASE_READY;
         set_timer(rq->conn, st, TIMER_NONE, 0);
-        if (rq->route->run(rq) == CONN_WAIT)
-            return STEP_WAIT;
+        return STEP_WAIT;
     }
     next_request(st, in);
     return finish(rq, mark);
