@@ -328,11 +328,11 @@ static uint64_t resident_bytes(void)
     FILE *f = fopen("/proc/self/statm", "re");
     if (!f)
         return 0;
-    unsigned long long pages = 0;
-    int got = fscanf(f, "%*u %llu", &pages);
+    char line[128] = ""; // pages: the whole size, the resident part, ...
+    char *resident = fgets(line, sizeof line, f) ? strchr(line, ' ') : NULL;
     (void)fclose(f);
     long page = sysconf(_SC_PAGESIZE);
-    return got == 1 && page > 0 ? pages * (uint64_t)page : 0;
+    return resident && page > 0 ? strtoull(resident, NULL, 10) * (uint64_t)page : 0;
 }
 
 static void count_entry(void *arg, const char *name)
