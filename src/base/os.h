@@ -77,7 +77,8 @@ const char *os_last_error(void);
 void os_usage(struct os_usage *u);
 // Number of CPUs this process may run on, at least 1.
 unsigned os_cpus(void);
-// Bytes of memory this process may use: the machine's, or its control group's limit if that is less.
+// Bytes of memory this process may use: the machine's, or its control group's limit if that is
+// less.
 uint64_t os_memory(void);
 // The value of an environment variable or NULL.
 const char *os_env(const char *name);
@@ -161,8 +162,8 @@ static inline void os_sleep_us(struct os *os, uint64_t us)
     os->ops->sleep_us(os, us);
 }
 
-// A named place where a test may have the process killed (SIGKILL): VARVE_TEST_CRASH=NAME:N kills at the
-// Nth passing. Nothing at all in builds without tests.
+// A named place where a test may have the process killed (SIGKILL): VARVE_TEST_CRASH=NAME:N kills
+// at the Nth passing. Nothing at all in builds without tests.
 #if VARVE_TESTS
 void os_crash_point(const char *name);
 #else

@@ -1,6 +1,6 @@
 // The catalogue of logged changes, and their encoding: protobuf wire format, the messages of
-// proto/varve.proto. A change is physical (it says what is there afterwards: key, version, value), so
-// that applying a change again, or to a later checkpoint, gives the same state.
+// proto/varve.proto. A change is physical (it says what is there afterwards: key, version, value),
+// so that applying a change again, or to a later checkpoint, gives the same state.
 #ifndef VARVE_OP_OP_H
 #define VARVE_OP_OP_H
 
@@ -23,8 +23,8 @@ enum value_type {
 };
 
 // X(NAME, field number in message Change, "name for people")
-#define VARVE_CHANGES(X)                                                                           \
-    X(PUT, 1, "put")                                                                               \
+#define VARVE_CHANGES(X) \
+    X(PUT, 1, "put")     \
     X(DELETE, 2, "delete")
 
 enum change_kind {

@@ -1,11 +1,11 @@
-// The cold half of the store: all data as of the last checkpoint, sorted, on disk. Two engines behind
-// one interface: RocksDB (store_rocks.c, the only file that includes rocksdb/c.h) and a small one on
-// the os seam for the power-failure tests (store_sim.c). Values are opaque here.
+// The cold half of the store: all data as of the last checkpoint, sorted, on disk. Two engines
+// behind one interface: RocksDB (store_rocks.c, the only file that includes rocksdb/c.h) and a
+// small one on the os seam for the power-failure tests (store_sim.c). Values are opaque here.
 //
-// Writing: one checkpoint at a time. store_begin, store_add with keys in strictly rising bytewise order
-// within each space (spaces in rising order too), then store_commit makes all of it visible and durable,
-// or store_abort. After a crash within store_commit either everything or nothing of one space's
-// additions is there; adding the same again is harmless.
+// Writing: one checkpoint at a time. store_begin, store_add with keys in strictly rising bytewise
+// order within each space (spaces in rising order too), then store_commit makes all of it visible
+// and durable, or store_abort. After a crash within store_commit either everything or nothing of
+// one space's additions is there; adding the same again is harmless.
 #ifndef VARVE_STORE_STORE_H
 #define VARVE_STORE_STORE_H
 
@@ -29,16 +29,16 @@ struct store_iter;
 
 struct store_options {
     struct os *os;
-    const char *dir;        // created if missing
-    uint64_t cache_bytes;   // block cache
-    unsigned background;    // compaction threads, at least 1
+    const char *dir;      // created if missing
+    uint64_t cache_bytes; // block cache
+    unsigned background;  // compaction threads, at least 1
 };
 
 struct store_stats {
-    uint64_t disk_bytes;       // of live files
+    uint64_t disk_bytes; // of live files
     uint64_t estimated_keys[STORE_SPACES];
-    uint64_t cache_used;       // bytes
-    uint64_t memory;           // index, filter and memtable bytes outside the cache
+    uint64_t cache_used; // bytes
+    uint64_t memory;     // index, filter and memtable bytes outside the cache
     uint64_t pending_compaction_bytes;
     uint64_t files;
 };
@@ -50,20 +50,20 @@ MUST_USE enum err store_open_sim(struct store **s, const struct store_options *o
                                  struct errmsg *msg);
 void store_close(struct store *s);
 
-// Reads a value into `out` (appended). ERR_MISSING. With `memory_only`, ERR_COLD when answering would
-// need the disk. Thread-safe.
+// Reads a value into `out` (appended). ERR_MISSING. With `memory_only`, ERR_COLD when answering
+// would need the disk. Thread-safe.
 MUST_USE enum err store_get(struct store *s, enum store_space space, struct slice key,
                             bool memory_only, struct buf *out);
 MUST_USE enum err store_begin(struct store *s, struct store_writer **w);
-// value.p == NULL deletes the key. ERR_INVALID if the key is not past the last one, ERR_TOO_BIG if key
-// or value are larger than any that a client may send: nothing is added then. After any other error
-// every further addition and the commit fail.
+// value.p == NULL deletes the key. ERR_INVALID if the key is not past the last one, ERR_TOO_BIG if
+// key or value are larger than any that a client may send: nothing is added then. After any other
+// error every further addition and the commit fail.
 MUST_USE enum err store_add(struct store_writer *w, enum store_space space, struct slice key,
                             struct slice value);
 // Bytes of keys and values added so far, for showing progress.
 uint64_t store_writer_bytes(const struct store_writer *w);
 MUST_USE enum err store_commit(struct store_writer *w, struct errmsg *msg); // frees w
-void store_abort(struct store_writer *w);                                  // frees w
+void store_abort(struct store_writer *w);                                   // frees w
 
 // Iterates a space from the first key >= start, over a snapshot taken now.
 MUST_USE enum err store_iter_new(struct store *s, enum store_space space, struct slice start,

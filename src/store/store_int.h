@@ -63,8 +63,8 @@ struct store_iter {
 };
 
 // Fills the common part of a store: copies `o->dir`, makes the directory and its name durable.
-MUST_USE enum err store_init(struct store *s, const struct store_ops *ops, const struct store_options *o,
-                    struct errmsg *msg);
+MUST_USE enum err store_init(struct store *s, const struct store_ops *ops,
+                             const struct store_options *o, struct errmsg *msg);
 void store_release(struct store *s);
 
 #endif
