@@ -27,6 +27,8 @@ struct reader {
 static enum err reader_load(struct reader *r, uint64_t off, size_t n)
 {
     size_t want = n < WINDOW ? WINDOW : n;
+    if (want > r->size - off)
+        want = (size_t)(r->size - off);
     if (r->cap < want) {
         free(r->data);
         r->cap = r->have = 0;

@@ -69,26 +69,6 @@ enum err spare_make(struct wal *w, uint64_t id, uint64_t size, struct segment **
     return ERR_OK;
 }
 
-enum err spare_adopt(struct wal *w, uint64_t id, struct segment **adopted)
-{
-    struct segment *s = spare_new(id, w->o.segment_size);
-    if (!s)
-        return ERR_NO_MEMORY;
-    uint64_t size = 0;
-    enum err e = spare_open(w, s, 0);
-    if (e == ERR_OK)
-        e = os_size(w->os, s->fd, &size);
-    if (e == ERR_OK && size != s->size)
-        e = ERR_INVALID; // made for another segment size
-    if (e != ERR_OK) {
-        segment_free(w, s);
-        spare_unlink(w, id);
-        return e;
-    }
-    *adopted = s;
-    return ERR_OK;
-}
-
 // With `lock`.
 static void spare_add(struct wal *w, struct segment *s)
 {

@@ -53,7 +53,7 @@ static void free_wal(struct wal *w)
         segment_free(w, s);
     }
     for (unsigned i = 0; i < w->spare_count; i++)
-        segment_free(w, w->spares[i]); // the file stays for the next opening
+        segment_free(w, w->spares[i]); // the next opening removes the file
     for (int i = 0; i < 2; i++) {
         buf_release(&w->gathers[i].bytes);
         free(w->gathers[i].runs);
@@ -106,8 +106,9 @@ static enum err rewrite_unproven(struct wal *w, const struct wal_scan *s)
     return e;
 }
 
-// Removes leftovers of interrupted drops and keeps spares that an earlier opening made. Nothing
-// depends on it; what fails is tried again at the next opening.
+// Removes leftovers of interrupted drops, and spares: what an earlier opening did to their size may be
+// in memory only, if its sync failed. Nothing depends on it; what fails is tried again at the next
+// opening.
 static void tidy(struct wal *w, const struct wal_scan *s)
 {
     for (size_t i = 0; i < s->start; i++) {
@@ -117,13 +118,8 @@ static void tidy(struct wal *w, const struct wal_scan *s)
         ERR_IGNORE(os_unlink(w->os, path));
     }
     for (size_t i = 0; i < s->spare_count; i++) {
-        uint64_t id = s->spares[i];
-        struct segment *spare;
-        w->next_spare = id + 1;
-        if (w->spare_count == SPARES_MAX)
-            spare_unlink(w, id);
-        else if (spare_adopt(w, id, &spare) == ERR_OK)
-            w->spares[w->spare_count++] = spare;
+        spare_unlink(w, s->spares[i]);
+        w->next_spare = s->spares[i] + 1; // past one that could not be removed
     }
 }
 
@@ -254,6 +250,8 @@ enum err wal_close(struct wal *w)
     enum err e = flush_gathered(w);
     if (e == ERR_OK)
         e = mark_closed(w);
+    for (unsigned i = 0; i < w->spare_count; i++)
+        spare_unlink(w, w->spares[i]->spare_id); // a closed log takes no more space than it must
     free_wal(w);
     return e == ERR_OK ? ERR_OK : ERR_IO;
 }

@@ -133,9 +133,6 @@ void segment_free(struct wal *w, struct segment *s); // closes its file
 // Makes a spare file of at least `size` bytes, without `lock` or with it.
 MUST_USE
 enum err spare_make(struct wal *w, uint64_t id, uint64_t size, struct segment **s);
-// Takes over a spare that an earlier opening left.
-MUST_USE
-enum err spare_adopt(struct wal *w, uint64_t id, struct segment **s);
 // Removes a spare's file.
 void spare_unlink(struct wal *w, uint64_t id);
 // Begins a new segment with room for a frame of `size` bytes. The gather buffer has room for its
