@@ -106,9 +106,9 @@ static enum err rewrite_unproven(struct wal *w, const struct wal_scan *s)
     return e;
 }
 
-// Removes leftovers of interrupted drops, and spares: what an earlier opening did to their size may be
-// in memory only, if its sync failed. Nothing depends on it; what fails is tried again at the next
-// opening.
+// Removes leftovers of interrupted drops, and spares: what an earlier opening did to their size may
+// be in memory only, if its sync failed. Nothing depends on it; what fails is tried again at the
+// next opening.
 static void tidy(struct wal *w, const struct wal_scan *s)
 {
     for (size_t i = 0; i < s->start; i++) {

@@ -1,18 +1,21 @@
 // Power failure, enumerated, for the log alone.
 //
-// Random histories of appends, flushes, drops, closes, kills, faults and crashes run on the simulated
-// machine with tiny segments. After every call that changes the disk, and after every report of
-// durability, the power fails in many ways (nothing unsynced survives, all, each prefix, each single
-// operation, random sectors); the log is recovered on what is left and compared with the oracle:
+// Random histories of appends, flushes, drops, closes, kills, faults and crashes run on the
+// simulated machine with tiny segments. After every call that changes the disk, and after every
+// report of durability, the power fails in many ways (nothing unsynced survives, all, each prefix,
+// each single operation, random sectors); the log is recovered on what is left and compared with
+// the oracle:
 //   - every frame reported durable is there, with the right bytes;
-//   - sequences have no holes; what was never appended, or was cut by an earlier recovery, is not there;
-//   - reading, opening, opening again, and opening after a crash at each step of an opening all find
+//   - sequences have no holes; what was never appended, or was cut by an earlier recovery, is not
+//   there;
+//   - reading, opening, opening again, and opening after a crash at each step of an opening all
+//   find
 //     the same;
 //   - the recovered log takes a frame, and keeps it.
 // Each recovered disk counts as one state.
 //
-// crash_wal [--states N] [--seed S] [--bug B]. A failure prints the seed to run again with. With --bug the
-// run must fail (the build has seeded bug B), and says after how many states.
+// crash_wal [--states N] [--seed S] [--bug B]. A failure prints the seed to run again with. With
+// --bug the run must fail (the build has seeded bug B), and says after how many states.
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -21,6 +24,7 @@
 #include "wal/wal.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,8 +113,8 @@ __attribute__((noreturn, format(printf, 2, 3))) static void fail(const struct wo
     printf("FAILED after %" PRIu64 " states (%" PRIu64 " of this history): %s\n",
            run.states + w->states, w->states, text);
     printf("again: crash_wal --seed %" PRIu64 "\n", w->seed);
-    printf("oracle: checkpoint %" PRIu64 ", durable %" PRIu64 ", appended %" PRIu64 "\n", w->o.after,
-           w->o.durable, w->o.last);
+    printf("oracle: checkpoint %" PRIu64 ", durable %" PRIu64 ", appended %" PRIu64 "\n",
+           w->o.after, w->o.durable, w->o.last);
     if (run.bug)
         printf("seeded bug %d found after %" PRIu64 " states\n", run.bug, run.states + w->states);
     fflush(stdout);
@@ -302,8 +306,7 @@ static uint64_t judge(const struct world *w, const struct oracle *o, const struc
     return r->last;
 }
 
-static uint64_t read_log(const struct world *w, const struct oracle *o, struct os *os,
-                         bool *clean)
+static uint64_t read_log(const struct world *w, const struct oracle *o, struct os *os, bool *clean)
 {
     struct reading r = {.w = w, .o = o, .last = o->after};
     struct wal_recovery found;
@@ -370,7 +373,8 @@ static void world_free(struct world *w)
     free(w);
 }
 
-// Opens the log on a machine on which no process runs. `durable`: nothing of its disk is in memory only.
+// Opens the log on a machine on which no process runs. `durable`: nothing of its disk is in memory
+// only.
 static bool reopen(struct world *w, bool durable)
 {
     w->failed = false;
@@ -408,7 +412,8 @@ static void check_state(struct world *w, struct os_sim *c, bool deep)
         sim_free(c);
         return;
     }
-    // Another world goes on from here: each step of its opening and of its first frames is a crash point.
+    // Another world goes on from here: each step of its opening and of its first frames is a crash
+    // point.
     struct world *inner = world_new(w->seed, c, w->options.segment_size);
     inner->random = next_random(&w->random);
     inner->o = w->o;
@@ -484,7 +489,7 @@ static uint32_t random_length(struct world *w)
 // True if the frame was accepted.
 static bool step_append(struct world *w)
 {
-    static uint8_t bytes[PAYLOAD];
+    uint8_t bytes[PAYLOAD]; // not static: crash points within the append append too
     if (w->o.last == FRAMES)
         return false;
     struct frame *f = &w->o.frames[w->o.last + 1];
@@ -548,8 +553,8 @@ static void step_close(struct world *w)
     w->wal = NULL;
     if (w->o.durable != w->o.last)
         fail(w, "a close leaves frames that are not durable");
-    struct os_sim *machine = below(w, 2) ? sim_clone(w->machine)
-                                         : sim_crash(w->machine, SIM_NONE, 0, w->next_tag);
+    struct os_sim *machine =
+        below(w, 2) ? sim_clone(w->machine) : sim_crash(w->machine, SIM_NONE, 0, w->next_tag);
     sim_free(w->machine);
     w->machine = machine;
     w->tap.under = sim_os(machine);
