@@ -74,6 +74,12 @@ void conn_hold(struct conn *c)
     c->holds++;
 }
 
+void conn_unhold(struct conn *c)
+{
+    VERIFY(c->holds > 0 && c->state != CONN_DEAD); // no callback runs on a dead connection
+    c->holds--;
+}
+
 void conn_resume(struct conn *c)
 {
     struct loop *l = c->loop;

@@ -3,19 +3,18 @@
 //
 // Phases of a loop's turn, in order:
 //   1 wait      epoll_wait, not at all if the mailbox has something
-//   2 input     every readable connection: recv into its in-buffer, protocol->on_input, send what
-//   may leave 3 mailbox   resumed connections and new ones 4 kick      net_options.after_batch,
-//   once, if any on_input ran (the write-ahead log's kick) 5 release   connections whose gates the
-//   durable sequence has passed: send 6 timers    deadlines, slow readers, shrinking of idle
-//   buffers (every 100 ms)
+//   2 input     every readable connection: recv, protocol->on_input, send what may leave
+//   3 mailbox   resumed connections and new ones
+//   4 kick      net_options.after_batch, once, if any on_input ran (the write-ahead log's kick)
+//   5 release   connections whose gates the durable sequence has passed: send
+//   6 timers    deadlines, slow readers (every 100 ms)
 //
-// Connection states (state: what it waits for -> next):
+// Connection states (state: what it waits for):
 //   OPEN      input; reads and calls on_input
-//   WAITING   conn_resume, after on_input returned CONN_WAIT; input is not read past one buffer
+//   WAITING   conn_resume, after on_input returned CONN_WAIT; input is left in the kernel
 //   BLOCKED   its peer to read: LIMIT_OUT_STOP reply bytes pending; nothing is read or executed
-//   CLOSING   pending replies to leave, after CONN_CLOSE or the peer's half close; then FIN,
-//   lingers
-//             until the peer closes or 1 s, so that the last reply is not cut by a reset
+//   CLOSING   pending replies to leave, after CONN_CLOSE or the peer's half close; then FIN, and
+//             lingers until the peer closes or 1 s, so that a reset does not cut the last reply
 //   DEAD      its holds to be dropped; the socket is closed
 //
 // Memory: a connection with nothing buffered holds no buffer. Input is received into a buffer that
@@ -113,6 +112,8 @@ void conn_gate(struct conn *c, uint64_t mark, uint64_t seq);
 void conn_deadline(struct conn *c, uint64_t ms);
 // Keeps the struct (not the socket) until conn_resume; call before handing `c` to another thread.
 void conn_hold(struct conn *c);
+// Takes a hold back on the loop's thread, when handing over did not come about: resumes nothing.
+void conn_unhold(struct conn *c);
 // From any thread, once for each conn_hold: ends the wait begun by CONN_WAIT (also before on_input
 // has returned it) and drops the hold. If the connection died meanwhile, on_input is not called
 // again.
