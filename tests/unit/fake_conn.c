@@ -118,6 +118,11 @@ void conn_hold(struct conn *c)
 {
     c->holds++;
 }
+void conn_unhold(struct conn *c)
+{
+    VERIFY(c->holds > 0);
+    c->holds--;
+}
 void conn_resume(struct conn *c)
 {
     VERIFY(c->holds > 0);

@@ -23,20 +23,20 @@ static struct binary *binary_of(struct conn *c)
 
 // ---- replies
 
-enum err reply_begin(struct conn *c, struct reply *r)
+enum err binary_reply_begin(struct conn *c, struct binary_reply *r)
 {
-    *r = (struct reply){c, conn_mark(c), buf_len(conn_out(c))};
+    *r = (struct binary_reply){c, conn_mark(c), buf_len(conn_out(c))};
     return buf_append(conn_out(c), "\0\0\0\0", 4);
 }
 
-void reply_end(const struct reply *r, uint64_t dep)
+void binary_reply_end(const struct binary_reply *r, uint64_t dep)
 {
     struct buf *out = conn_out(r->c);
     store32(buf_head(out) + r->start, (uint32_t)(buf_len(out) - r->start - 4));
     conn_gate(r->c, r->mark, dep);
 }
 
-void reply_cut(const struct reply *r)
+void binary_reply_cut(const struct binary_reply *r)
 {
     struct buf *out = conn_out(r->c);
     out->end = out->start + r->start;
@@ -45,11 +45,11 @@ void reply_cut(const struct reply *r)
 // The last reply: a text without a status, then the connection closes.
 static enum conn_verdict refuse(struct conn *c, const char *text, uint64_t dep)
 {
-    struct reply r;
+    struct binary_reply r;
     atomic_fetch_add_explicit(&binary_of(c)->refused, 1, memory_order_relaxed);
-    if (reply_begin(c, &r) || buf_append(conn_out(c), text, strlen(text)))
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), text, strlen(text)))
         return CONN_DROP;
-    reply_end(&r, dep);
+    binary_reply_end(&r, dep);
     return CONN_CLOSE;
 }
 
@@ -59,12 +59,12 @@ enum conn_verdict binary_fail(struct conn *c, enum frame_type type, enum err e,
     const char *text = msg && msg->text[0] ? msg->text : err_text(e);
     if (type < FRAME_FIRST_STATUS)
         return refuse(c, text, dep);
-    struct reply r;
+    struct binary_reply r;
     uint8_t status = STATUS_ERROR;
-    if (reply_begin(c, &r) || buf_append(conn_out(c), &status, 1) ||
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), &status, 1) ||
         buf_append(conn_out(c), text, strlen(text)))
         return CONN_DROP;
-    reply_end(&r, dep);
+    binary_reply_end(&r, dep);
     return CONN_MORE;
 }
 
@@ -173,14 +173,14 @@ static void emit_vget(void *arg, const struct value_view *v)
 
 // Ends what `e` says about a request with one key; `count` requests begin at q.
 static enum conn_verdict conclude(struct conn *c, const struct request *q, size_t count,
-                                  const struct reply *r, enum err e, const struct errmsg *msg,
-                                  uint64_t dep)
+                                  const struct binary_reply *r, enum err e,
+                                  const struct errmsg *msg, uint64_t dep)
 {
     if (e == ERR_OK) {
-        reply_end(r, dep);
+        binary_reply_end(r, dep);
         return CONN_MORE;
     }
-    reply_cut(r);
+    binary_reply_cut(r);
     if (e == ERR_COLD)
         return fetch_ahead(c, q, count);
     if (e == ERR_FULL)
@@ -192,9 +192,9 @@ static enum conn_verdict execute_get(struct conn *c, const struct request *q, si
 {
     bool versioned = q->frame.type == FRAME_VGET;
     struct emit m = {conn_out(c), ERR_OK};
-    struct reply r;
+    struct binary_reply r;
     uint64_t dep = 0;
-    if (reply_begin(c, &r))
+    if (binary_reply_begin(c, &r))
         return CONN_DROP;
     enum err e =
         commit_get(binary_of(c)->o.commit, &q->ref, versioned ? emit_vget : emit_get, &m, &dep);
@@ -222,9 +222,9 @@ static enum conn_verdict execute_write(struct conn *c, const struct request *q, 
                         .value = q->frame.arg[1]};
     struct txn t = {.ops = &op, .count = 1, .emit_old = emit_plain, .arg = &m};
     struct errmsg msg = {""};
-    struct reply r;
+    struct binary_reply r;
     uint64_t dep = 0;
-    if (reply_begin(c, &r))
+    if (binary_reply_begin(c, &r))
         return CONN_DROP;
     enum err e = commit_txn(binary_of(c)->o.commit, &t, &dep, &msg);
     if (e == ERR_OK && m.e)
@@ -237,27 +237,27 @@ static enum conn_verdict execute_write(struct conn *c, const struct request *q, 
 static enum conn_verdict execute_stat(struct conn *c)
 {
     const struct binary_options *o = &binary_of(c)->o;
-    struct reply r;
+    struct binary_reply r;
     uint8_t status = STATUS_OK;
-    if (reply_begin(c, &r) || buf_append(conn_out(c), &status, 1))
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), &status, 1))
         return CONN_DROP;
     enum err e = o->stat ? o->stat(o->stat_arg, conn_out(c)) : ERR_UNSUPPORTED;
     if (e == ERR_OK) {
-        reply_end(&r, 0);
+        binary_reply_end(&r, 0);
         return CONN_MORE;
     }
-    reply_cut(&r);
+    binary_reply_cut(&r);
     return binary_fail(c, FRAME_STAT, e, NULL, 0);
 }
 
 static enum conn_verdict execute_ping(struct conn *c, struct slice bytes)
 {
-    struct reply r;
+    struct binary_reply r;
     uint8_t status = STATUS_OK;
-    if (reply_begin(c, &r) || buf_append(conn_out(c), &status, 1) ||
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), &status, 1) ||
         buf_append(conn_out(c), bytes.p, bytes.n))
         return CONN_DROP;
-    reply_end(&r, 0);
+    binary_reply_end(&r, 0);
     return CONN_MORE;
 }
 
@@ -350,7 +350,7 @@ static enum conn_verdict binary_input(struct conn *c)
 static void binary_close(struct conn *c)
 {
     struct session *s = conn_state(c);
-    list_job_free(s->job);
+    binary_list_free(s->job);
 }
 
 // ---- making

@@ -30,8 +30,8 @@ struct request {
     struct key_ref ref; // GET, DELETE, SET, VGET
 };
 
-// A reply under way, for reply_begin and reply_end.
-struct reply {
+// A reply under way, for binary_reply_begin and binary_reply_end.
+struct binary_reply {
     struct conn *c;
     uint64_t mark;
     size_t start; // in conn_out, counted from its start
@@ -39,9 +39,9 @@ struct reply {
 
 // binary.c. A reply is begun (its length left open), appended to, and then ended, or cut off as if
 // it had never begun.
-MUST_USE enum err reply_begin(struct conn *c, struct reply *r);
-void reply_end(const struct reply *r, uint64_t dep);
-void reply_cut(const struct reply *r);
+MUST_USE enum err binary_reply_begin(struct conn *c, struct binary_reply *r);
+void binary_reply_end(const struct binary_reply *r, uint64_t dep);
+void binary_reply_cut(const struct binary_reply *r);
 // Answers with an error: in the reply's status where the type has one; otherwise as the last reply
 // of the connection.
 MUST_USE enum conn_verdict binary_fail(struct conn *c, enum frame_type type, enum err e,
@@ -57,6 +57,6 @@ MUST_USE enum conn_verdict binary_txn(struct conn *c, const struct frame *f);
 // list.c. CONN_WAIT means: a job has been started, the frame can be consumed.
 MUST_USE enum conn_verdict binary_list(struct conn *c, const struct frame *f);
 MUST_USE enum conn_verdict binary_list_reply(struct conn *c); // session.job has ended
-void list_job_free(struct list_job *j);
+void binary_list_free(struct list_job *j);
 
 #endif

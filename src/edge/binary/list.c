@@ -25,7 +25,7 @@ struct list_job {
     uint8_t bytes[];
 };
 
-void list_job_free(struct list_job *j)
+void binary_list_free(struct list_job *j)
 {
     if (!j)
         return;
@@ -109,7 +109,7 @@ enum conn_verdict binary_list(struct conn *c, const struct frame *f)
         return CONN_WAIT;
     conn_unhold(c);
     s->job = NULL;
-    list_job_free(j);
+    binary_list_free(j);
     if (e == ERR_AGAIN)
         (void)err_set(&msg, e, "LIST: too many listings are waiting; try again");
     return binary_fail(c, FRAME_LIST, e, &msg, 0);
@@ -117,13 +117,13 @@ enum conn_verdict binary_list(struct conn *c, const struct frame *f)
 
 static enum conn_verdict put_page(struct conn *c, const struct list_job *j)
 {
-    struct reply r;
+    struct binary_reply r;
     uint8_t head[5] = {STATUS_OK};
     store32(head + 1, j->count);
-    if (reply_begin(c, &r) || buf_append(conn_out(c), head, sizeof head) ||
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), head, sizeof head) ||
         buf_append(conn_out(c), buf_len(&j->page) ? buf_head(&j->page) : NULL, buf_len(&j->page)))
         return CONN_DROP;
-    reply_end(&r, j->dep);
+    binary_reply_end(&r, j->dep);
     return CONN_MORE;
 }
 
@@ -133,6 +133,6 @@ enum conn_verdict binary_list_reply(struct conn *c)
     struct list_job *j = s->job;
     s->job = NULL;
     enum conn_verdict v = j->e ? binary_fail(c, FRAME_LIST, j->e, &j->msg, j->dep) : put_page(c, j);
-    list_job_free(j);
+    binary_list_free(j);
     return v;
 }

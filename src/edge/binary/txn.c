@@ -233,11 +233,11 @@ static enum err decode(const struct binary *b, struct slice in, struct decoded *
 static enum conn_verdict reply_ok(struct conn *c, const struct txn *t, uint64_t dep)
 {
     struct buf *out = conn_out(c);
-    struct reply r;
+    struct binary_reply r;
     uint8_t head[13] = {STATUS_OK};
     store64(head + 1, t->seq);
     store32(head + 9, (uint32_t)t->count);
-    if (reply_begin(c, &r) || buf_reserve(out, sizeof head + t->count * 16))
+    if (binary_reply_begin(c, &r) || buf_reserve(out, sizeof head + t->count * 16))
         return CONN_DROP;
     buf_put(out, head, sizeof head);
     for (size_t i = 0; i < t->count; i++) {
@@ -246,20 +246,20 @@ static enum conn_verdict reply_ok(struct conn *c, const struct txn *t, uint64_t 
         store64(p + 8, (uint64_t)t->ops[i].number);
         buf_put(out, p, sizeof p);
     }
-    reply_end(&r, dep);
+    binary_reply_end(&r, dep);
     return CONN_MORE;
 }
 
 static enum conn_verdict reply_conflict(struct conn *c, const struct txn *t, uint64_t dep)
 {
     struct buf *out = conn_out(c);
-    struct reply r;
+    struct binary_reply r;
     uint8_t head[5] = {STATUS_CONFLICT};
     uint32_t conflicts = 0;
     for (size_t i = 0; i < t->count; i++)
         conflicts += t->ops[i].conflict;
     store32(head + 1, conflicts);
-    if (reply_begin(c, &r) || buf_reserve(out, sizeof head + (size_t)conflicts * 20))
+    if (binary_reply_begin(c, &r) || buf_reserve(out, sizeof head + (size_t)conflicts * 20))
         return CONN_DROP;
     buf_put(out, head, sizeof head);
     for (size_t i = 0; i < t->count; i++) {
@@ -271,7 +271,7 @@ static enum conn_verdict reply_conflict(struct conn *c, const struct txn *t, uin
         store64(p + 12, t->ops[i].actual);
         buf_put(out, p, sizeof p);
     }
-    reply_end(&r, dep);
+    binary_reply_end(&r, dep);
     return CONN_MORE;
 }
 
