@@ -20,8 +20,13 @@ struct result {
     uint64_t hash;
     uint64_t seq;
     size_t count;
-    uint64_t versions[8];
-    int64_t numbers[8];
+    bool conflict;
+    struct {
+        uint64_t version;
+        uint64_t actual;
+        int64_t number;
+        bool conflict;
+    } ops[8];
 };
 struct todo {
     void (*done)(void *arg, enum err e);
@@ -274,16 +279,19 @@ static enum err replay(struct commit *c, struct txn *t, bool *found)
         if (r->hash != t->request_hash || r->count != t->count)
             return ERR_REUSED;
         for (size_t i = 0; i < t->count; i++) {
-            t->ops[i].new_version = r->versions[i];
-            t->ops[i].number = r->numbers[i];
+            t->ops[i].new_version = r->ops[i].version;
+            t->ops[i].actual = r->ops[i].actual;
+            t->ops[i].number = r->ops[i].number;
+            t->ops[i].conflict = r->ops[i].conflict;
         }
         t->seq = r->seq;
         t->replayed = true;
+        return r->conflict ? ERR_CONFLICT : ERR_OK;
     }
     return ERR_OK;
 }
 
-static void remember(struct commit *c, const struct txn *t)
+static void remember(struct commit *c, const struct txn *t, bool conflict)
 {
     struct result *r = calloc(1, sizeof *r);
     VERIFY(r && t->count <= 8);
@@ -292,9 +300,12 @@ static void remember(struct commit *c, const struct txn *t)
     r->seq = t->seq;
     r->count = t->count;
     for (size_t i = 0; i < t->count; i++) {
-        r->versions[i] = t->ops[i].new_version;
-        r->numbers[i] = t->ops[i].number;
+        r->ops[i].version = t->ops[i].new_version;
+        r->ops[i].actual = t->ops[i].actual;
+        r->ops[i].number = t->ops[i].number;
+        r->ops[i].conflict = t->ops[i].conflict;
     }
+    r->conflict = conflict;
     r->next = c->results;
     c->results = r;
 }
@@ -313,6 +324,10 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
     if (e || found)
         return e;
     e = check(c, t, msg);
+    if (e == ERR_CONFLICT && t->idempotency.n) { // a result too
+        *dep = t->seq = ++c->seq;
+        remember(c, t, true);
+    }
     if (e)
         return e;
     for (size_t i = 0; i < t->count; i++) {
@@ -322,7 +337,7 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
     }
     *dep = c->seq;
     if (t->idempotency.n)
-        remember(c, t);
+        remember(c, t, false);
     return ERR_OK;
 }
 

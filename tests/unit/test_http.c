@@ -274,6 +274,10 @@ static const struct exchange chunks[] = {
 #define RESULT(seq, results) \
     "200 {\"result\":\"Success\",\"sequence\":" seq ",\"results\":[" results "]}\n"
 
+#define CONFLICT_A                                                                              \
+    "409 {\"result\":\"Failure\",\"error\":\"version conflict: key \\\"a\\\" is at version 1, " \
+    "not 2\",\"conflicts\":[{\"key\":\"a\",\"expected\":2,\"version\":1}]}\n"
+
 static const struct exchange writes[] = {
     {PUT(NEW_Q), OK200},
     {PUT(" [ {\"version\":1 , \"key\":\"a\", \"value\":\"\\u00e9\"} ] ") GET("/v1/get?key=a"),
@@ -381,6 +385,10 @@ static const struct exchange writes[] = {
      RESULT("1", "{\"key\":\"n\",\"version\":4,\"value\":6}")
          RESULT("1", "{\"key\":\"n\",\"version\":4,\"value\":6}")
              FAIL("422", "idempotency key was used with another request")},
+    {TXN("{\"idempotency_key\":\"i\",\"ops\":[{\"op\":\"delete\",\"key\":\"a\",\"version\":2}]}")
+         TXN("{\"idempotency_key\":\"i\",\"ops\":[{\"op\":\"delete\",\"key\":\"a\",\"version\":2}]"
+             "}"),
+     CONFLICT_A CONFLICT_A},
     {TXN("{\"ops\":[{\"op\":\"check\",\"key\":\"a\",\"version\":5}]}"),
      "409 {\"result\":\"Failure\",\"error\":\"version conflict: key \\\"a\\\" is at version 1, not "
      "5\","

@@ -397,6 +397,8 @@ static void prefetch(const struct commit *c, struct txn *t)
 
 // ---- replies ----
 
+#define REPLAYED "Idempotent-Replayed: true\r\n"
+
 static void reply_conflicts(struct request *rq, const struct txn *t)
 {
     char key[KEY_TEXT];
@@ -418,7 +420,7 @@ static void reply_conflicts(struct request *rq, const struct txn *t)
                  (unsigned long long)first->version);
     if (count > 1)
         snprintf(m.text + n, sizeof m.text - (size_t)n, ", and %zu more", count - 1);
-    reply_error(rq, 409, m.text, NULL);
+    reply_error(rq, 409, m.text, t->replayed ? REPLAYED : NULL);
     if (rq->failed)
         return;
     rq->out->end--; // the closing brace: more members follow
@@ -495,7 +497,7 @@ static enum conn_verdict execute(struct request *rq, struct http_work *w, bool p
     if (e)
         return txn_failed(rq, &t, e, &m, w);
     rq->seq = t.seq;
-    reply_begin(rq, 200, TYPE_JSON, t.replayed ? "Idempotent-Replayed: true\r\n" : NULL);
+    reply_begin(rq, 200, TYPE_JSON, t.replayed ? REPLAYED : NULL);
     if (put)
         reply_text(rq, "{\"result\":\"Success\"}");
     else
