@@ -360,15 +360,16 @@ static bool reserve_slot(struct keys *k, struct shard *s)
     return t.at && need + s->tombs < t.mask; // rather crowded than refused
 }
 
-// Lets an array go that is far too large for what is left.
+// Halves the array, or better, when that leaves it at most 5/8 full: far enough from both the load
+// that grows it and the one that shrinks it again.
 static void shrink(struct keys *k, struct shard *s)
 {
     struct slots t = shard_slots(s);
     uint64_t need = s->count + s->reserved + 1;
     unsigned log2 = TABLE_LOG2_MIN;
-    while (need > (1ull << log2) / 2)
+    while (need > (5ull << log2) / 8)
         log2++;
-    if (t.at && (4ull << log2) <= t.mask + 1)
+    if (t.at && 1ull << log2 < t.mask + 1)
         (void)rehash(k, s, log2); // without memory for it, it stays large
 }
 
@@ -535,16 +536,11 @@ static void compact(struct keys *k, struct shard *s, uint64_t target)
             ;
 }
 
-uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target)
+// Moves the hand until what is in use is at most `goal` bytes. Returns what is left of `steps`.
+static uint64_t sweep(struct shard *s, uint64_t goal, uint64_t steps)
 {
-    struct shard *s = numbered_shard(k, shard);
-    uint64_t before = shard_bytes(s);
     struct slots t = shard_slots(s);
-    if (before <= target || !t.at)
-        return 0;
-    // Freed entries leave holes in slabs that compact() closes to within about a sixteenth.
-    uint64_t steps = 2 * (t.mask + 1);
-    while (steps-- && s->heap.used + s->heap.used / 16 + slot_bytes(s) > target) {
+    for (; steps && s->heap.used + slot_bytes(s) > goal; steps--) {
         uint64_t i = s->hand;
         s->hand = (i + 1) & t.mask;
         prefetch_ahead(t, i);
@@ -562,8 +558,27 @@ uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target)
         clear_slot(s, t, i);
         s->evictions++;
     }
-    shrink(k, s);
-    compact(k, s, target);
+    return steps;
+}
+
+uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target)
+{
+    struct shard *s = numbered_shard(k, shard);
+    uint64_t before = shard_bytes(s);
+    struct slots t = shard_slots(s);
+    uint64_t steps = t.at ? 2 * (t.mask + 1) : 0;
+    // What goes leaves holes in slabs. compact() closes most: a sixteenth is allowed for the rest,
+    // and where that was too little (a small shard is few slabs), as much more goes as it fell
+    // short.
+    uint64_t goal = target - target / 16;
+    while (steps && shard_bytes(s) > target) {
+        steps = sweep(s, goal, steps);
+        shrink(k, s);
+        compact(k, s, target);
+        uint64_t in_use = s->heap.used + slot_bytes(s);
+        uint64_t over = shard_bytes(s) - target; // meaningless, and not used, when at the target
+        goal = over < in_use ? in_use - over : 0;
+    }
     shard_tell(k, s);
     uint64_t after = shard_bytes(s);
     return after < before ? before - after : 0;

@@ -21,7 +21,8 @@
 struct keys;
 
 // 18 bytes, then the expiry (8, only with ENTRY_EXPIRES), the key, the value. Entries are 16-byte
-// aligned and never move; a change of an entry is a new entry in its place.
+// aligned; a change of an entry is a new entry in its place. Only keys_evict moves entries, and
+// never pinned ones.
 struct __attribute__((packed)) key_entry {
     uint64_t version;
     uint32_t seq32; // low bits of the sequence that wrote it
@@ -72,7 +73,7 @@ static inline bool entry_visible(const struct key_entry *e, uint64_t now_ms)
 struct keys_stats {
     uint64_t entries;     // resident, absent ones included
     uint64_t live;        // resident with a value
-    uint64_t dirty;       // not yet in the store below
+    uint64_t dirty;       // not yet in the store below: dirty, pinned, kept aside
     uint64_t dirty_bytes; // memory of those
     uint64_t bytes;       // memory of entries, slabs' unused part included
     uint64_t slot_bytes;  // memory of the hash tables
@@ -97,7 +98,8 @@ void keys_prefetch_entry(const struct keys *k, uint64_t hash);
 void keys_lock(struct keys *k, unsigned shard);
 void keys_unlock(struct keys *k, unsigned shard);
 
-// The resident entry or NULL. Valid until the shard is unlocked.
+// The resident entry or NULL. Valid until the shard is unlocked, or keys_publish of its key,
+// keys_evict or keys_unpin before that.
 struct key_entry *keys_find(struct keys *k, uint64_t hash, enum key_space space, struct slice key);
 // Marks it used for the eviction hand. Safe to call often.
 static inline void keys_touch(struct key_entry *e)

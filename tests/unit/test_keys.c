@@ -7,6 +7,7 @@
 #include "table/keys.h"
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -51,7 +52,6 @@ struct model {
     struct key_entry *pins[MODEL_KEYS];
     size_t pin_count;
     bool pinning;
-    bool evicted;
 };
 
 struct key {
@@ -336,10 +336,383 @@ static void follows_the_model(void **state)
     run_model(seed + 1, true);
 }
 
+// ---- single properties
+// ----------------------------------------------------------------------------
+
+static struct key_entry *find(struct keys *k, struct slice key)
+{
+    uint64_t hash = keys_hash(k, SPACE_KEYS, key);
+    keys_lock(k, keys_shard(hash));
+    struct key_entry *e = keys_find(k, hash, SPACE_KEYS, key);
+    keys_unlock(k, keys_shard(hash));
+    return e;
+}
+
+static void put(struct keys *k, struct slice key, struct slice value, uint64_t version, bool dirty)
+{
+    // No value at all: absent.
+    struct key_fields f = {.version = version, .key = key, .value = value, .absent = !value.p};
+    uint64_t hash = keys_hash(k, SPACE_KEYS, key);
+    keys_lock(k, keys_shard(hash));
+    struct key_entry *e = keys_prepare(k, hash, &f);
+    assert_non_null(e);
+    keys_publish(k, hash, e, version, dirty);
+    keys_unlock(k, keys_shard(hash));
+}
+
+static void ignore_entry(void *arg, struct key_entry *e)
+{
+    unsigned *count = arg;
+    *count += 1;
+}
+
+static unsigned pin_all(struct keys *k)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < KEYS_SHARDS; i++) {
+        keys_lock(k, i);
+        keys_pin_dirty(k, i, ignore_entry, &count);
+        keys_unlock(k, i);
+    }
+    return count;
+}
+
+static void unpin_all(struct keys *k, bool written)
+{
+    for (unsigned i = 0; i < KEYS_SHARDS; i++) {
+        keys_lock(k, i);
+        keys_unpin(k, i, written);
+        keys_unlock(k, i);
+    }
+}
+
+static void evict_all(struct keys *k)
+{
+    for (unsigned i = 0; i < KEYS_SHARDS; i++) {
+        keys_lock(k, i);
+        (void)keys_evict(k, i, 0);
+        keys_unlock(k, i);
+    }
+}
+
+static void takes_every_length(void **state)
+{
+    struct keys *k = keys_new(1, true);
+    uint8_t *bytes = calloc(1, LIMIT_VALUE_HARD);
+    assert_non_null(bytes);
+    const size_t key_lengths[] = {1, 2, 255, 256, 4096, LIMIT_KEY_HARD};
+    const size_t value_lengths[] = {0, 1, 1000, 8192, 65536, LIMIT_VALUE_HARD - 1};
+    for (size_t i = 0; i < 36; i++) {
+        memset(bytes, (int)i + 1, LIMIT_VALUE_HARD);
+        struct slice key = slice_of(bytes, key_lengths[i / 6]);
+        struct slice value = slice_of(bytes, value_lengths[i % 6]);
+        put(k, key, value, i + 1, false);
+        struct key_entry *e = find(k, key);
+        assert_true(slice_equal(entry_key(e), key) && slice_equal(entry_value(e), value));
+        put(k, key, slice_str("short"), i + 2, false);
+        assert_true(slice_equal(entry_value(find(k, key)), slice_str("short")));
+        assert_null(find(k, slice_of(bytes + 1, key.n > 1 ? key.n - 1 : 2)));
+    }
+    put(k, slice_str("pinned"), slice_of(bytes, LIMIT_VALUE_HARD - 1), 7, true);
+    assert_int_equal(pin_all(k), 1);
+    put(k, slice_str("pinned"), slice_of(bytes, LIMIT_VALUE_HARD - 1), 8, true);
+    assert_true(keys_bytes(k) > 2 * (LIMIT_VALUE_HARD - 1));
+    assert_true(keys_dirty_bytes(k) > 2 * (LIMIT_VALUE_HARD - 1));
+    keys_free(k); // while pinned, as when the power goes
+    free(bytes);
+}
+
+static void complete_until_something_live_goes(void **state)
+{
+    struct keys *k = keys_new(2, true);
+    const struct slice here = slice_str("here"), gone = slice_str("gone");
+    unsigned shard_here = keys_shard(keys_hash(k, SPACE_KEYS, here));
+    unsigned shard_gone = keys_shard(keys_hash(k, SPACE_KEYS, gone));
+    assert_true(shard_here != shard_gone);
+    put(k, here, slice_str("value"), 1, true);
+    put(k, gone, (struct slice){NULL, 0}, 1, true);
+    assert_int_equal(pin_all(k), 2);
+    unpin_all(k, false);
+    assert_non_null(find(k, gone)); // the deletion is not yet below
+    assert_int_equal(pin_all(k), 2);
+    evict_all(k);
+    assert_non_null(find(k, here)); // pinned
+    unpin_all(k, true);
+    assert_null(find(k, gone)); // it is, and complete shards need not remember
+    assert_non_null(find(k, here));
+
+    put(k, gone, (struct slice){NULL, 0}, 0, false);
+    evict_all(k);
+    assert_null(find(k, gone));
+    assert_null(find(k, here));
+    assert_true(keys_complete(k, shard_gone));
+    assert_false(keys_complete(k, shard_here));
+    put(k, here, slice_str("value"), 1, false);
+    assert_false(keys_complete(k, shard_here)); // for ever
+    keys_free(k);
+}
+
+static void used_entries_outlive_others(void **state)
+{
+    enum { COUNT = 200000 };
+    struct keys *k = keys_new(3, false);
+    char text[32];
+    for (unsigned i = 0; i < COUNT; i++) {
+        int n = snprintf(text, sizeof text, "key-%u", i);
+        put(k, slice_of(text, (size_t)n), slice_of("0123456789abcdef0123456789abcdef", 32), 1,
+            false);
+    }
+    for (unsigned pass = 0; pass < 4; pass++) {
+        for (unsigned i = 0; i < COUNT; i += 10) { // a tenth is read again and again
+            int n = snprintf(text, sizeof text, "key-%u", i);
+            struct key_entry *e = find(k, slice_of(text, (size_t)n));
+            if (e)
+                keys_touch(e);
+        }
+        for (unsigned i = 0; i < KEYS_SHARDS; i++) {
+            keys_lock(k, i);
+            uint64_t target = keys_shard_bytes(k, i) * 9 / 10;
+            (void)keys_evict(k, i, target);
+            assert_true(keys_shard_bytes(k, i) <= target);
+            keys_unlock(k, i);
+        }
+    }
+    unsigned kept[2] = {0};
+    for (unsigned i = 0; i < COUNT; i++) {
+        int n = snprintf(text, sizeof text, "key-%u", i);
+        kept[i % 10 == 0] += find(k, slice_of(text, (size_t)n)) != NULL;
+    }
+    print_message("kept %u of %u used, %u of %u others\n", kept[1], COUNT / 10, kept[0],
+                  COUNT / 10 * 9);
+    assert_true(kept[1] > COUNT / 10 * 8 / 10);
+    assert_true(kept[0] < COUNT / 10 * 9 * 7 / 10);
+    keys_free(k);
+}
+
+static void memory_goes_when_entries_go(void **state)
+{
+    enum { COUNT = 100000 };
+    struct keys *k = keys_new(4, false);
+    char text[32];
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            int n = snprintf(text, sizeof text, "key-%u-%u", round, i);
+            put(k, slice_of(text, (size_t)n), slice_of(text, (size_t)n), 1, true);
+        }
+        uint64_t full = keys_bytes(k);
+        assert_true(full > COUNT * 48ull);
+        evict_all(k);
+        assert_true(keys_bytes(k) == full); // all dirty
+        assert_int_equal(pin_all(k), COUNT);
+        evict_all(k);
+        unpin_all(k, true);
+        evict_all(k);
+        struct keys_stats s;
+        keys_get_stats(k, &s);
+        assert_true(s.entries == 0 && s.live == 0 && s.dirty == 0 && s.bytes == 0);
+        assert_true(s.slot_bytes == 16 * 8 * KEYS_SHARDS);
+        assert_true(s.evictions == (round + 1) * (uint64_t)COUNT);
+        assert_true(keys_bytes(k) <= 4096 * KEYS_SHARDS);
+    }
+    keys_free(k);
+}
+
+// ---- collisions
+// -----------------------------------------------------------------------------------
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Pairs of keys with one shard and one tag (bits 36-54 of the hash), and of those the ones with one
+// home in the smallest table: only the keys' bytes tell them apart.
+static void colliding_keys_stay_apart(void **state)
+{
+    enum { CANDIDATES = 1 << 20 };
+    const uint64_t shard_and_tag = 0xff7ffff000000000u;
+    struct keys *k = keys_new(5, false);
+    uint64_t *ids = calloc(CANDIDATES, sizeof *ids);
+    assert_non_null(ids);
+    // Sort by shard, tag and home, with the key's number in the hash's other bits.
+    for (uint64_t i = 0; i < CANDIDATES; i++) {
+        uint64_t hash = keys_hash(k, SPACE_KEYS, slice_of(&i, 8));
+        ids[i] = (hash & shard_and_tag) | (hash & 15) << 32 | i;
+    }
+    qsort(ids, CANDIDATES, sizeof *ids, by_number);
+    unsigned pairs = 0;
+    for (uint64_t i = 1; i < CANDIDATES; i++) {
+        if ((ids[i] ^ ids[i - 1]) >> 32)
+            continue;
+        uint64_t a = ids[i - 1] & UINT32_MAX, b = ids[i] & UINT32_MAX;
+        put(k, slice_of(&a, 8), slice_of(&a, 8), 1, false);
+        assert_null(find(k, slice_of(&b, 8)));
+        put(k, slice_of(&b, 8), slice_of(&b, 8), 2, true);
+        assert_true(slice_equal(entry_value(find(k, slice_of(&a, 8))), slice_of(&a, 8)));
+        assert_true(slice_equal(entry_value(find(k, slice_of(&b, 8))), slice_of(&b, 8)));
+        evict_all(k);
+        assert_null(find(k, slice_of(&a, 8)));
+        assert_true(slice_equal(entry_value(find(k, slice_of(&b, 8))), slice_of(&b, 8)));
+        pairs++;
+    }
+    print_message("%u colliding pairs\n", pairs);
+    assert_true(pairs > 50);
+    free(ids);
+    keys_free(k);
+}
+
+// ---- threads
+// --------------------------------------------------------------------------------------
+
+enum { THREAD_KEYS = 5000, THREAD_OPS = 60000 };
+
+struct crowd {
+    struct keys *k;
+    pthread_barrier_t start;
+    atomic_uint writers;
+    atomic_ullong versions;
+};
+
+struct worker {
+    struct crowd *c;
+    uint64_t seed;
+    pthread_t thread;
+};
+
+// Every value is its version, over and over, so that a torn or freed one shows.
+static void check_value(const struct key_entry *e)
+{
+    struct slice v = entry_value(e);
+    for (size_t i = 0; i + 8 <= v.n; i += 8)
+        if (load64(v.p + i) != e->version)
+            abort();
+}
+
+static void *write_and_read(void *arg)
+{
+    struct worker *w = arg;
+    struct random rnd = {w->seed};
+    struct keys *k = w->c->k;
+    uint64_t value[64];
+    pthread_barrier_wait(&w->c->start);
+    for (unsigned i = 0; i < THREAD_OPS; i++) {
+        uint64_t id = below(&rnd, THREAD_KEYS);
+        struct key_fields f = {.key = slice_of(&id, 8), .type = VALUE_BYTES};
+        uint64_t hash = keys_hash(k, SPACE_KEYS, f.key);
+        keys_prefetch_slot(k, hash);
+        keys_prefetch_entry(k, hash);
+        keys_lock(k, keys_shard(hash));
+        struct key_entry *e = keys_find(k, hash, SPACE_KEYS, f.key);
+        if (e) {
+            check_value(e);
+            keys_touch(e);
+        }
+        if (below(&rnd, 2)) {
+            f.version = atomic_fetch_add(&w->c->versions, 1) + 1;
+            for (unsigned j = 0; j < 64; j++)
+                value[j] = f.version;
+            f.value = slice_of(value, 8 * below(&rnd, 64));
+            e = keys_prepare(k, hash, &f);
+            if (!e)
+                abort();
+            keys_publish(k, hash, e, f.version, true);
+        }
+        keys_unlock(k, keys_shard(hash));
+    }
+    atomic_fetch_sub(&w->c->writers, 1);
+    return NULL;
+}
+
+struct pins {
+    struct key_entry *at[THREAD_KEYS];
+    unsigned count;
+};
+
+static void collect(void *arg, struct key_entry *e)
+{
+    struct pins *p = arg;
+    p->at[p->count++] = e;
+}
+
+// Pins a shard, reads what is pinned without the lock, unpins.
+static void *checkpoint(void *arg)
+{
+    struct worker *w = arg;
+    struct keys *k = w->c->k;
+    struct pins *p = calloc(1, sizeof *p);
+    if (!p)
+        abort();
+    pthread_barrier_wait(&w->c->start);
+    for (unsigned i = 0; atomic_load(&w->c->writers); i++) {
+        unsigned shard = i % KEYS_SHARDS;
+        p->count = 0;
+        keys_lock(k, shard);
+        keys_pin_dirty(k, shard, collect, p);
+        keys_unlock(k, shard);
+        for (unsigned j = 0; j < p->count; j++)
+            check_value(p->at[j]);
+        keys_lock(k, shard);
+        keys_unpin(k, shard, i % 8 != 0);
+        keys_unlock(k, shard);
+    }
+    free(p);
+    return NULL;
+}
+
+static void *evict(void *arg)
+{
+    struct worker *w = arg;
+    struct random rnd = {w->seed};
+    struct keys *k = w->c->k;
+    pthread_barrier_wait(&w->c->start);
+    for (unsigned i = 0; atomic_load(&w->c->writers); i++) {
+        unsigned shard = i % KEYS_SHARDS;
+        keys_lock(k, shard);
+        (void)keys_evict(k, shard, keys_shard_bytes(k, shard) * below(&rnd, 4) / 4);
+        keys_unlock(k, shard);
+        struct keys_stats s;
+        if (shard == 0)
+            keys_get_stats(k, &s);
+        (void)keys_bytes(k);
+    }
+    return NULL;
+}
+
+static void threads_agree(void **state)
+{
+    struct crowd c = {.k = keys_new(6, false)};
+    assert_non_null(c.k);
+    void *(*const what[])(void *) = {write_and_read, write_and_read, checkpoint, evict};
+    struct worker w[4];
+    atomic_init(&c.writers, 2);
+    assert_int_equal(pthread_barrier_init(&c.start, NULL, 4), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        w[i] = (struct worker){.c = &c, .seed = i};
+        assert_int_equal(pthread_create(&w[i].thread, NULL, what[i], &w[i]), 0);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(pthread_join(w[i].thread, NULL), 0);
+    (void)pin_all(c.k);
+    unpin_all(c.k, true);
+    evict_all(c.k);
+    struct keys_stats s;
+    keys_get_stats(c.k, &s);
+    assert_true(s.entries == 0 && s.bytes == 0 && s.dirty == 0 && s.dirty_bytes == 0);
+    keys_free(c.k);
+    pthread_barrier_destroy(&c.start);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(follows_the_model),
+        cmocka_unit_test(takes_every_length),
+        cmocka_unit_test(complete_until_something_live_goes),
+        cmocka_unit_test(used_entries_outlive_others),
+        cmocka_unit_test(memory_goes_when_entries_go),
+        cmocka_unit_test(colliding_keys_stay_apart),
+        cmocka_unit_test(threads_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
