@@ -3,7 +3,7 @@
 #ifndef VARVE_BASE_LOG_H
 #define VARVE_BASE_LOG_H
 
-enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_NONE };
 
 // Lines below `level` are dropped. Default LOG_INFO. Call before threads start.
 void log_set_level(enum log_level level);

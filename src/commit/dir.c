@@ -128,7 +128,12 @@ enum err dir_open(struct commit *c, bool create, bool *created, struct errmsg *m
     if ((e = make_dir(os, path, msg)))
         return e;
     dir_path(c, "db", path, sizeof path);
-    if ((e = make_dir(os, path, msg)) || (e = write_store_file(c, msg)))
+    if ((e = make_dir(os, path, msg)))
+        return e;
+    // STORE says that the rest is there, so the rest comes first.
+    if ((e = os_sync_dir(os, c->dir)))
+        return err_set(msg, e, "cannot sync %s: %s", c->dir, os_last_error());
+    if ((e = write_store_file(c, msg)))
         return e;
     if ((e = sync_parent(os, c->dir)))
         return err_set(msg, e, "cannot sync the directory above %s: %s", c->dir, os_last_error());

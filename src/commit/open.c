@@ -88,7 +88,6 @@ static void durable(void *arg, uint64_t seq)
 static void fatal(void *arg, const char *what)
 {
     struct commit *c = arg;
-    log_event(LOG_ERROR, "log-failed", "error=%s", log_quote(what));
     if (c->o.on_fatal)
         c->o.on_fatal(c->o.arg, what);
 }
@@ -139,8 +138,8 @@ static void destroy(struct commit *c)
         store_close(c->store);
     if (c->keys)
         keys_free(c->keys);
-    if (c->lock_fd >= 0 && os_close(c->o.os, c->lock_fd))
-        log_event(LOG_WARN, "unlock-failed", "dir=%s", log_quote(c->dir));
+    if (c->lock_fd >= 0)
+        ERR_IGNORE(os_close(c->o.os, c->lock_fd)); // the lock goes with the process at the latest
     pthread_mutex_destroy(&c->readers.lock);
     pthread_cond_destroy(&c->readers.wake);
     pthread_mutex_destroy(&c->house_lock);

@@ -16,6 +16,7 @@
 //   - a second crash, at a random step of that recovery, loses nothing of this either.
 //
 // usage: crash_commit [--states N] [--seed S]; prints the seed of a failure and stops.
+#include "base/log.h"
 #include "base/os_sim.h"
 #include "commit/commit.h"
 #include "store/store.h"
@@ -477,6 +478,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--seed"))
             seed = strtoull(argv[i + 1], NULL, 10);
     }
+    log_set_level(LOG_NONE); // every crash is an error worth a line
     uint64_t begin = os_mono_ns(os_real());
     while (states < want)
         crash_everywhere(seed++, want);
