@@ -58,36 +58,36 @@ static void after_batch(void *arg)
     commit_kick(s->commit);
 }
 
-static void metric(struct buf *out, const char *name, const char *type, const char *help,
-                   uint64_t value)
-{
-    if (buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", name, help, name, type,
-                   name, value))
-        log_event(LOG_WARN, "metrics-cut", "name=%s", name);
-}
+// The numbers of the process and its connections; X(name, type, help, value).
+#define METRICS(X)                                                                     \
+    X(varve_connections, gauge, "open client connections", n.connections)              \
+    X(varve_connections_accepted_total, counter, "ever", n.accepted)                   \
+    X(varve_connections_refused_total, counter, "over the limit", n.refused)           \
+    X(varve_connections_slow_total, counter, "closed for not reading", n.slow_closed)  \
+    X(varve_bytes_in_total, counter, "received from clients", n.bytes_in)              \
+    X(varve_bytes_out_total, counter, "sent to clients", n.bytes_out)                  \
+    X(varve_connection_buffer_bytes, gauge, "memory of their buffers", n.buffer_bytes) \
+    X(process_cpu_microseconds_total, counter, "user and system", u.cpu_us)            \
+    X(process_resident_memory_bytes, gauge, "resident set", u.rss_bytes)               \
+    X(process_open_fds, gauge, "open descriptors", u.open_fds)                         \
+    X(varve_uptime_seconds, gauge, "since start", (os_mono_ns(s->os) - s->started_ns) / 1000000000u)
 
-static void all_metrics(void *arg, struct buf *out)
+static enum err all_metrics(void *arg, struct buf *out)
 {
     const struct server *s = arg;
     struct net_stats n;
     struct os_usage u;
-    if (commit_metrics(s->commit, out))
-        log_event(LOG_WARN, "metrics-cut", "name=commit");
+    enum err e = commit_metrics(s->commit, out);
     net_get_stats(s->net, &n);
     os_usage(&u);
-    metric(out, "varve_connections", "gauge", "open client connections", n.connections);
-    metric(out, "varve_connections_accepted_total", "counter", "ever", n.accepted);
-    metric(out, "varve_connections_refused_total", "counter", "over the limit", n.refused);
-    metric(out, "varve_connections_slow_total", "counter", "closed for not reading", n.slow_closed);
-    metric(out, "varve_bytes_in_total", "counter", "received from clients", n.bytes_in);
-    metric(out, "varve_bytes_out_total", "counter", "sent to clients", n.bytes_out);
-    metric(out, "varve_connection_buffer_bytes", "gauge", "memory of their buffers",
-           n.buffer_bytes);
-    metric(out, "process_cpu_microseconds_total", "counter", "user and system", u.cpu_us);
-    metric(out, "process_resident_memory_bytes", "gauge", "resident set", u.rss_bytes);
-    metric(out, "process_open_fds", "gauge", "open descriptors", u.open_fds);
-    metric(out, "varve_uptime_seconds", "gauge", "since start",
-           (os_mono_ns(s->os) - s->started_ns) / 1000000000u);
+#define X(name, type, help, value)                                                                 \
+    if (!e)                                                                                        \
+        e = buf_printf(                                                                            \
+            out, "# HELP " #name " " help "\n# TYPE " #name " " #type "\n" #name " %" PRIu64 "\n", \
+            (uint64_t)(value));
+    METRICS(X)
+#undef X
+    return e;
 }
 
 void serve_commit_options(const struct config *c, struct os *os, struct commit_options *o)
@@ -186,9 +186,9 @@ static enum err open_edges(struct server *s, struct errmsg *msg)
         .commit = s->commit,
         .max_key = ho.max_key,
         .max_value = ho.max_value,
-        .max_request = ho.max_request,
+        .max_request = (uint32_t)ho.max_request,
         .stat = all_metrics,
-        .arg = s,
+        .stat_arg = s,
     };
     enum err e;
     if ((e = http_new(&s->http, &ho)) || (e = binary_new(&s->binary, &bo)))

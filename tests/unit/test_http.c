@@ -16,9 +16,9 @@ struct world {
     struct conn *conn;
 };
 
-static void metrics(void *arg, struct buf *out)
+static enum err metrics(void *arg, struct buf *out)
 {
-    assert_ok(commit_metrics(arg, out));
+    return commit_metrics(arg, out);
 }
 
 static void world_open(struct world *w)

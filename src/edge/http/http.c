@@ -29,7 +29,7 @@ static enum conn_verdict route_metrics(struct request *rq)
 {
     reply_begin(rq, 200, "text/plain; version=0.0.4; charset=utf-8", NULL);
     if (!rq->failed && rq->http->o.metrics)
-        rq->http->o.metrics(rq->http->o.arg, rq->out);
+        reply_note(rq, rq->http->o.metrics(rq->http->o.arg, rq->out));
     return CONN_MORE;
 }
 

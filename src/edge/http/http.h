@@ -16,7 +16,7 @@ struct http_options {
     uint32_t max_value; // bytes
     size_t max_request; // bytes of a request's body
     // Appends everything the process counts, as Prometheus text. Any loop's thread; must not block.
-    void (*metrics)(void *arg, struct buf *out);
+    enum err (*metrics)(void *arg, struct buf *out);
     void *arg;
 };
 
