@@ -82,6 +82,8 @@ unsigned os_cpus(void);
 uint64_t os_memory(void);
 // The value of an environment variable or NULL.
 const char *os_env(const char *name);
+// True if the descriptor (0, 1, 2) is a terminal: whether a person sees what is written there.
+bool os_is_terminal(int fd);
 
 MUST_USE static inline enum err os_open(struct os *os, const char *path, unsigned flags, int *fd)
 {

@@ -383,6 +383,11 @@ const char *os_env(const char *name)
     return getenv(name);
 }
 
+bool os_is_terminal(int fd)
+{
+    return isatty(fd) == 1;
+}
+
 #if VARVE_TESTS
 void os_crash_point(const char *name)
 {

@@ -1,0 +1,35 @@
+// The command line: every word of `varve` but serve.
+#ifndef VARVE_CLI_CLI_H
+#define VARVE_CLI_CLI_H
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "varve.h"
+
+// Exit codes of every command.
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_NO = 1,    // no such key; a version conflict
+    CLI_USAGE = 2, // the command line or the input is wrong
+    CLI_FAILED = 3 // the server, the network or the disk
+};
+
+// What the offline commands need from rooms that this one may not know: a data directory that no
+// server has open. server/offline.c provides it.
+struct cli_offline {
+    // Verifies without changing anything and prints what was found to the FILE *.
+    enum err (*check)(const char *dir, void *file, struct errmsg *msg);
+    // Opens for dump (create false: ERR_MISSING if there is no data directory) or restore.
+    enum err (*open)(void **data, const char *dir, bool create, struct errmsg *msg);
+    // All keys with their values, in order.
+    enum err (*list)(void *data, struct slice prefix, varve_list_fn fn, void *arg,
+                     struct errmsg *msg);
+    // One transaction, durable when it returns; fills in the operations' results. ERR_CONFLICT.
+    enum err (*txn)(void *data, struct varve_op *ops, size_t count, struct errmsg *msg);
+    enum err (*close)(void *data, struct errmsg *msg);
+};
+
+// Runs `varve argv[1] ...` and returns the process's exit code.
+int cli_main(int argc, char **argv, const struct cli_offline *offline);
+
+#endif
