@@ -69,6 +69,7 @@ struct segment_read {
     uint64_t next;     // its sequence
     uint64_t synced;   // highest sequence proved durable
     uint64_t unproven; // offset of the first frame past that
+    uint32_t crc;      // of the bytes from there to `off`
     bool closed;       // a closed mark was read
 };
 
@@ -161,6 +162,12 @@ static bool frame_is_next(const struct segment_read *r, const struct wal_frame *
     return f->seq == r->next;
 }
 
+static void all_proved_before(struct segment_read *r, uint64_t off)
+{
+    r->unproven = off;
+    r->crc = 0;
+}
+
 static enum err frame_take(struct segment_read *r, const struct wal_frame *f, const uint8_t *p)
 {
     struct wal_scan *s = r->scan;
@@ -168,11 +175,12 @@ static enum err frame_take(struct segment_read *r, const struct wal_frame *f, co
         // The frames from here on (this one too, unless it is a mark) are the unproven ones: those
         // of one group say the same `synced`, and what lies before the first of them it proves.
         r->synced = f->synced;
-        r->unproven = r->off;
+        all_proved_before(r, r->off);
     }
     r->off += f->size;
+    r->crc = crc32c(r->crc, p, f->size);
     if (wal_is_mark(f->length)) {
-        r->unproven = r->off;
+        all_proved_before(r, r->off);
         r->closed = f->length == WAL_MARK_CLOSED;
         return ERR_OK;
     }
@@ -185,7 +193,7 @@ static enum err frame_take(struct segment_read *r, const struct wal_frame *f, co
             return e;
     }
     if (r->next == r->file->header.synced)
-        r->unproven = r->off;
+        all_proved_before(r, r->off);
     r->next++;
     return ERR_OK;
 }
@@ -247,7 +255,8 @@ static enum err read_frames(struct segment_read *r, const struct wal_file *file,
     r->salt = file->header.salt;
     r->next = file->header.first;
     r->synced = file->header.first - 1;
-    r->off = r->unproven = WAL_HEADER;
+    r->off = WAL_HEADER;
+    all_proved_before(r, WAL_HEADER);
     r->closed = false;
     while (e == ERR_OK && !r->closed && !(following && r->next == following->header.first)) {
         struct wal_frame f;
@@ -374,6 +383,7 @@ enum err wal_scan(struct wal_scan *s)
     }
     s->end = r.off;
     s->unproven = r.unproven;
+    s->unproven_crc = r.crc;
     s->found.segments = (uint32_t)(s->count - s->start);
     s->found.last_seq = s->last_seq;
     free(r.in.data);

@@ -30,6 +30,7 @@ struct wal_scan {
     // In the newest segment, if there is one: its frames end at `end`; those from `unproven` on may
     // not be durable (R5).
     uint64_t end, unproven;
+    uint32_t unproven_crc; // CRC-32C of the bytes between the two
     struct wal_recovery found;
     // private
     size_t cap, spare_cap;

@@ -68,6 +68,29 @@ static void free_wal(struct wal *w)
     free(w);
 }
 
+// Copies [unproven, end) of the file over itself and syncs it.
+static enum err write_again(struct wal *w, const struct wal_scan *s, int fd, uint8_t *p,
+                            size_t step)
+{
+    uint32_t crc = 0;
+    for (uint64_t off = s->unproven; off < s->end;) {
+        size_t n = s->end - off < step ? (size_t)(s->end - off) : step;
+        size_t got = 0;
+        enum err e = os_pread(w->os, fd, p, n, off, &got);
+        if (e == ERR_OK && got < n)
+            e = ERR_IO;
+        if (e == ERR_OK)
+            e = os_pwrite(w->os, fd, p, n, off);
+        if (e != ERR_OK)
+            return e;
+        crc = crc32c(crc, p, n);
+        off += n;
+    }
+    // Pages that a failed sync left clean may have been dropped since, and older bytes read this
+    // time.
+    return crc == s->unproven_crc ? os_sync(w->os, fd) : ERR_IO;
+}
+
 // R5: writes the frames that nothing proves durable once more, over themselves, and syncs them. A
 // sync alone would not do: after a failed one the pages count as clean although the disk never had
 // them.
@@ -85,18 +108,7 @@ static enum err rewrite_unproven(struct wal *w, const struct wal_scan *s)
     int fd;
     enum err e = os_open(w->os, path, OS_WRITE, &fd);
     if (e == ERR_OK) {
-        for (uint64_t off = s->unproven; e == ERR_OK && off < s->end;) {
-            size_t n = s->end - off < step ? (size_t)(s->end - off) : step;
-            size_t got = 0;
-            e = os_pread(w->os, fd, p, n, off, &got);
-            if (e == ERR_OK && got < n)
-                e = ERR_IO;
-            if (e == ERR_OK)
-                e = os_pwrite(w->os, fd, p, n, off);
-            off += n;
-        }
-        if (e == ERR_OK)
-            e = os_sync(w->os, fd);
+        e = write_again(w, s, fd, p, step);
         ERR_IGNORE(os_close(w->os, fd)); // what matters was synced
     }
     free(p);
@@ -198,6 +210,7 @@ static void stop_threads(struct wal *w)
     pthread_mutex_lock(&w->lock);
     pthread_cond_broadcast(&w->work);
     pthread_cond_broadcast(&w->room);
+    pthread_cond_broadcast(&w->done);
     pthread_cond_broadcast(&w->prepare);
     pthread_mutex_unlock(&w->lock);
     if (!w->started)
