@@ -2,17 +2,18 @@
 // RocksDB's own log and memtable: a checkpoint writes sorted SST files into DIR/ingest-tmp and
 // hands them over by ingestion, one atomic call a space. README.md has the argument why that is
 // durable, and the reasons for the options.
+#include "store/spool.h"
 #include "store/store_int.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include <inttypes.h>
 #include <rocksdb/c.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TMP_DIR         "ingest-tmp"
 #define FILE_BYTES      (64u << 20) // an SST file is closed at this size (on disk)
 #define BLOCK_BYTES     (16u << 10) // a data block before compression
-#define META_BYTES      (4u << 10)  // a partition of an index or filter
+#define META_BYTES      (16u << 10) // a partition of an index or filter
 #define FILTER_BITS     10          // a key; one absent key in about 100 passes
 #define OPEN_FILES      1024        // table files held open; the rest are opened again when read
 #define CACHE_SHARD     (4u << 20)  // a shard of the block cache holds at least this
@@ -43,7 +44,9 @@ struct rocks {
     // False while a space never held anything: its absent keys then cost one load. Set before the
     // first files become visible and never cleared.
     atomic_bool has_data[STORE_SPACES];
-    char *tmp; // DIR/ingest-tmp
+    struct spool spool;
+    uint64_t missing; // number of a table that RocksDB did not find at open; 0: none
+    bool broken;      // the MANIFEST could not be written: no commits until the next open
 };
 
 struct rocks_writer {
@@ -93,15 +96,6 @@ static enum err take_error(char *text, const char *what, struct errmsg *msg)
     err_set(msg, e, "%s: %s", what, text);
     rocksdb_free(text);
     return e;
-}
-
-static char *join_path(const char *dir, const char *name)
-{
-    size_t n = strlen(dir) + strlen(name) + 2;
-    char *path = malloc(n);
-    if (path)
-        snprintf(path, n, "%s/%s", dir, name);
-    return path;
 }
 
 // ---- options ----
@@ -226,7 +220,7 @@ static void rocks_close(struct store *s)
             rocksdb_options_destroy(r->writer_options[i]);
         rocksdb_cache_destroy(r->cache);
     }
-    free(r->tmp);
+    spool_release(&r->spool);
     store_release(&r->base);
     free(r);
 }
@@ -259,6 +253,20 @@ static enum err check_current(struct rocks *r, struct errmsg *msg)
     return ERR_OK;
 }
 
+// The number of the table that a text names as DIR/NUMBER.sst (.ldb: where RocksDB looks last).
+static uint64_t missing_table(const char *text)
+{
+    if (!strstr(text, "No such file or directory"))
+        return 0;
+    for (const char *p = text; (p = strchr(p, '/')); p++) {
+        char *end;
+        uint64_t number = strtoull(p + 1, &end, 10);
+        if (end > p + 1 && (text_starts(end, ".sst") || text_starts(end, ".ldb")))
+            return number;
+    }
+    return 0;
+}
+
 static enum err open_db(struct rocks *r, const struct store_options *o, struct errmsg *msg)
 {
     rocksdb_options_t *options[STORE_SPACES];
@@ -272,44 +280,40 @@ static enum err open_db(struct rocks *r, const struct store_options *o, struct e
                                          (const rocksdb_options_t *const *)options, r->cf, &text);
     for (int i = 0; i < STORE_SPACES; i++)
         rocksdb_options_destroy(options[i]);
-    return text ? take_error(text, o->dir, msg) : ERR_OK;
+    if (!text)
+        return ERR_OK;
+    r->missing = missing_table(text);
+    return take_error(text, o->dir, msg);
 }
 
-struct name_list {
-    struct buf names; // NUL-terminated, one after another
-    enum err e;
-};
-
-static void add_name(void *arg, const char *name)
+// After a failed sync of the MANIFEST its last record may name tables that RocksDB deleted. They
+// are still in the spool: gives them their names back. Their numbers were taken one after another,
+// in the order of the files, so the number of a missing one leaves only its place in that order to
+// try.
+static enum err restore(struct rocks *r, const struct store_options *o, struct errmsg *msg)
 {
-    struct name_list *l = arg;
-    if (l->e == ERR_OK)
-        l->e = buf_append(&l->names, name, strlen(name) + 1);
-}
-
-// Makes the directory for unfinished files if needed and empties it. Called with RocksDB's lock
-// held.
-static enum err clean_tmp(struct rocks *r, struct errmsg *msg)
-{
-    enum err e = os_mkdir(r->base.os, r->tmp);
-    if (e != ERR_OK && e != ERR_EXISTS)
-        return err_set(msg, e, "%s: cannot create directory: %s", r->tmp, os_last_error());
-    struct name_list l = {.e = ERR_OK};
-    buf_init(&l.names, 64u << 20);
-    e = os_list(r->base.os, r->tmp, add_name, &l);
-    if (e == ERR_OK)
-        e = l.e;
-    while (e == ERR_OK && buf_len(&l.names) > 0) {
-        const char *name = (const char *)buf_head(&l.names);
-        char *path = join_path(r->tmp, name);
-        e = path ? os_unlink(r->base.os, path) : ERR_NO_MEMORY;
-        free(path);
-        buf_consume(&l.names, strlen(name) + 1);
+    struct spool_group g;
+    uint64_t missing = r->missing;
+    if (missing == 0 || !spool_left(&r->spool, &g))
+        return ERR_DAMAGED;
+    for (uint64_t i = g.first; i < g.first + g.count && i < missing; i++) {
+        uint64_t base = missing - i;
+        enum err e = spool_move(&r->spool, &g, base);
+        if (e == ERR_EXISTS)
+            continue; // not these numbers
+        if (e != ERR_OK)
+            return err_set(msg, e, "%s: tables cannot be restored: %s", o->dir, err_text(e));
+        struct errmsg why;
+        if (open_db(r, o, &why) == ERR_OK) {
+            log_event(LOG_WARN, "store_tables_restored", "first=%06" PRIu64 ".sst count=%" PRIu64,
+                      base + g.first, g.count);
+            return ERR_OK;
+        }
+        e = spool_move_back(&r->spool, &g, base);
+        if (e != ERR_OK)
+            return err_set(msg, e, "%s: tables cannot be restored: %s", o->dir, err_text(e));
     }
-    buf_release(&l.names);
-    if (e != ERR_OK)
-        return err_set(msg, e, "%s: cannot be emptied: %s", r->tmp, err_text(e));
-    return ERR_OK;
+    return ERR_DAMAGED; // msg still says what RocksDB missed
 }
 
 static uint64_t int_property(struct rocks *r, int space, const char *name)
@@ -464,6 +468,8 @@ static void rocks_get_stats(struct store *s, struct store_stats *out)
 
 static enum err rocks_begin(struct store *s, struct store_writer **out)
 {
+    if (((struct rocks *)s)->broken)
+        return ERR_IO;
     struct rocks_writer *w = calloc(1, sizeof *w);
     if (!w)
         return ERR_NO_MEMORY;
@@ -482,9 +488,7 @@ static enum err open_file(struct rocks_writer *w, enum store_space space)
         w->files = files;
         w->room = room;
     }
-    char name[32];
-    snprintf(name, sizeof name, "%06zu.sst", w->count);
-    char *path = join_path(w->r->tmp, name);
+    char *path = spool_file(&w->r->spool, space, w->space_files[space]);
     if (!path)
         return err_set(&w->base.why, ERR_NO_MEMORY, "out of memory");
     w->files[w->count++] = path;
@@ -560,7 +564,9 @@ static void rocks_abort(struct store_writer *b)
     bool wrote = w->count > 0;
     free_writer(w);
     struct errmsg msg;
-    if (wrote && clean_tmp(r, &msg) != ERR_OK) // opening cleans again
+    if (r->broken)
+        return;                                          // the files may be needed: see restore
+    if (wrote && spool_clean(&r->spool, &msg) != ERR_OK) // opening cleans again
         log_event(LOG_WARN, "store_clean_failed", "reason=%s", log_quote(msg.text));
 }
 
@@ -590,8 +596,12 @@ static enum err ingest(struct rocks_writer *w, struct errmsg *msg)
         rocksdb_ingest_external_file_cf(r->db, r->cf[space],
                                         (const char *const *)(w->files + first), n,
                                         r->ingest_options, &text);
-        if (text)
+        if (text) {
+            // Whether its last record is on disk is not known now. A record that could not even be
+            // appended does not count.
+            r->broken = strstr(text, "MANIFEST") && !strstr(text, "While appending");
             return take_error(text, space_names[space], msg);
+        }
         first += n;
     }
     return ERR_OK;
@@ -642,16 +652,18 @@ enum err store_open_rocks(struct store **s, const struct store_options *o, struc
     enum err e = store_init(&r->base, &rocks_ops, o, msg);
     if (e == ERR_OK) {
         make_shared_options(r, o);
-        r->tmp = join_path(o->dir, TMP_DIR);
-        if (!r->tmp)
-            e = err_set(msg, ERR_NO_MEMORY, "%s: out of memory", o->dir);
+        e = spool_init(&r->spool, o->os, r->base.dir);
+        if (e != ERR_OK)
+            e = err_set(msg, e, "%s: %s", o->dir, err_text(e));
     }
     if (e == ERR_OK)
         e = check_current(r, msg);
     if (e == ERR_OK)
         e = open_db(r, o, msg);
+    if (e == ERR_DAMAGED)
+        e = restore(r, o, msg);
     if (e == ERR_OK)
-        e = clean_tmp(r, msg);
+        e = spool_clean(&r->spool, msg); // after the lock is held
     if (e != ERR_OK) {
         rocks_close(&r->base);
         return e;
