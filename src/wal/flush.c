@@ -86,6 +86,7 @@ static enum err make_live(struct wal *w, struct segment *s)
     enum err e = os_rename(w->os, from, to);
     if (e != ERR_OK)
         return fail_segment(w, "cannot rename", s, e);
+    os_crash_point("wal-renamed");
 #if VARVE_BUG != 5 // directory not synced
     e = os_sync_dir(w->os, w->dir);
 #endif
@@ -127,9 +128,11 @@ static enum err write_run(struct wal *w, struct gather *g, const struct run *r, 
 #if VARVE_BUG == 1 // durable before the sync
     publish(w, r->last);
 #endif
+    os_crash_point("wal-before-sync");
     e = os_sync(w->os, s->fd);
     if (e != ERR_OK)
         return fail_segment(w, "cannot sync", s, e);
+    os_crash_point("wal-after-sync");
     if (r->header)
         e = make_live(w, s);
     if (e != ERR_OK)

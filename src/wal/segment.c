@@ -228,6 +228,7 @@ enum err wal_drop(struct wal *w, uint64_t upto)
         s->spare_id = w->next_spare++;
     pthread_mutex_unlock(&w->lock);
 
+    os_crash_point("wal-dropping");
     // Oldest first. Whichever of these changes a crash leaves undone, recovery begins at a newer
     // segment and removes what is left below it (R1).
     enum err e = ERR_OK;

@@ -23,7 +23,7 @@ import time
 
 import os
 
-POINTS = ["wal-before-sync", "wal-after-sync", "wal-roll", "checkpoint-pinned", "checkpoint-written",
+POINTS = ["wal-before-sync", "wal-after-sync", "wal-renamed", "wal-dropping", "checkpoint-pinned", "checkpoint-written",
           "checkpoint-ingested", "checkpoint-recorded", "checkpoint-dropped", "recovered"]
 
 
