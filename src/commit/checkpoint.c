@@ -187,7 +187,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
 {
     struct pins p = {0};
     struct checkpoint_mark mark = {.seq = wal_last(c->wal)};
-    uint64_t log_bytes = atomic_load(&c->log_bytes);
+    uint64_t log_mark = wal_bytes(c->wal);
     uint64_t cursor =
         atomic_load(&c->expired_cursor); // before the pins: its deletes are in the table
     if (mark.seq == c->mark.seq)
@@ -223,7 +223,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
         return e;
     c->mark = mark;
     atomic_store(&c->checkpointed, mark.seq);
-    atomic_fetch_sub(&c->log_bytes, log_bytes);
+    atomic_store(&c->log_mark, log_mark);
     count(&c->checkpoint_entries, entries);
     if ((e = wal_drop(c->wal, mark.seq)))
         err_set(msg, e, "cannot drop log segments: %s", err_text(e));
@@ -270,7 +270,7 @@ void want_checkpoint(struct commit *c)
 
 enum err admit_write(struct commit *c)
 {
-    uint64_t log = atomic_load_explicit(&c->log_bytes, memory_order_relaxed);
+    uint64_t log = wal_bytes(c->wal) - atomic_load_explicit(&c->log_mark, memory_order_relaxed);
     uint64_t dirty = keys_dirty_bytes(c->keys);
     if (log < c->log_limit && dirty < c->dirty_limit)
         return ERR_OK;

@@ -60,10 +60,10 @@ struct commit {
     // Memory: the table may hold this much; see commit_memory_init.
     uint64_t table_limit;
     uint64_t shard_limit;
-    uint64_t dirty_limit; // dirty bytes at which a checkpoint starts
-    uint64_t log_limit;   // log bytes since the last checkpoint at which the next one starts
-    uint64_t log_stop;    // log bytes at which writes wait for it
-    _Atomic uint64_t log_bytes;
+    uint64_t dirty_limit;      // dirty bytes at which a checkpoint starts
+    uint64_t log_limit;        // log bytes since the last checkpoint at which the next one starts
+    uint64_t log_stop;         // log bytes at which writes wait for it
+    _Atomic uint64_t log_mark; // wal_bytes when the last checkpoint began
 
     // The housekeeper: checkpoints and expiry.
     pthread_t housekeeper;
@@ -79,8 +79,9 @@ struct commit {
     _Atomic uint64_t expired_cursor; // lines of the expiry index before this time are done with
     _Atomic uint64_t checkpointed;   // mark.seq, for metrics
 
-    // Counters for metrics.
-    _Atomic uint64_t gets, misses, txns, conflicts, puts, deletes, adds, replays;
+    // Counters for metrics. What happens millions of times a second is counted where a lock is held
+    // anyway: lookups by the table's shards, frames by the log.
+    _Atomic uint64_t conflicts, replays;
     _Atomic uint64_t cold_reads, cold_waits, full_waits, refused;
     _Atomic uint64_t checkpoints, checkpoint_failures, checkpoint_ns, checkpoint_entries;
     _Atomic uint64_t expired, lists;
@@ -90,6 +91,20 @@ struct commit {
 static inline void count(_Atomic uint64_t *counter, uint64_t n)
 {
     atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+// The entry that a change makes.
+static inline struct key_fields fields_of(const struct change *c)
+{
+    return (struct key_fields){
+        .space = c->space,
+        .type = c->type,
+        .absent = c->kind == CHANGE_DELETE,
+        .version = c->version,
+        .expires_ms = c->expires_ms,
+        .key = c->key,
+        .value = c->value,
+    };
 }
 
 // dir.c: the data directory's own files.

@@ -93,7 +93,6 @@ static enum err delete_entry(struct commit *c, const struct key_ref *k, uint64_t
     if (!e) {
         raise_floor(c, version);
         keys_publish(c->keys, k->hash, gone, seq, true);
-        count(&c->log_bytes, buf_len(&b) + 32);
         count(&c->expired, 1);
     } else if (gone) {
         keys_discard(c->keys, k->hash, gone);

@@ -4,13 +4,9 @@
 
 // X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), s (store_stats).
 #define METRICS(X)                                                                                 \
-    X(varve_gets_total, counter, "keys read", c->gets)                                             \
-    X(varve_misses_total, counter, "reads that found no key", c->misses)                           \
-    X(varve_transactions_total, counter, "transactions tried", c->txns)                            \
+    X(varve_lookups_total, counter, "keys looked up in memory, for reads and writes", k.lookups)   \
+    X(varve_writes_total, counter, "entries written, deletions too", k.writes)                     \
     X(varve_conflicts_total, counter, "transactions refused for a version", c->conflicts)          \
-    X(varve_puts_total, counter, "keys put", c->puts)                                              \
-    X(varve_deletes_total, counter, "keys deleted", c->deletes)                                    \
-    X(varve_adds_total, counter, "integers added to", c->adds)                                     \
     X(varve_replays_total, counter, "first results given again", c->replays)                       \
     X(varve_expired_total, counter, "keys deleted past their time", c->expired)                    \
     X(varve_lists_total, counter, "listings", c->lists)                                            \

@@ -31,15 +31,7 @@ static enum err apply(struct commit *c, const struct change *ch, uint64_t seq)
 {
     uint64_t hash = keys_hash(c->keys, ch->space, ch->key);
     unsigned shard = keys_shard(hash);
-    struct key_fields f = {
-        .space = ch->space,
-        .type = ch->type,
-        .absent = ch->kind == CHANGE_DELETE,
-        .version = ch->version,
-        .expires_ms = ch->expires_ms,
-        .key = ch->key,
-        .value = ch->value,
-    };
+    struct key_fields f = fields_of(ch);
     if (ch->kind == CHANGE_DELETE && VARVE_BUG != 16)
         raise_floor(c, ch->version);
     keys_lock(c->keys, shard);
@@ -64,7 +56,6 @@ static enum err replay(void *arg, uint64_t seq, struct slice payload, struct err
             return err_set(msg, e, "out of memory while replaying sequence %" PRIu64, seq);
     if (e != ERR_MISSING)
         return e;
-    atomic_fetch_add_explicit(&c->log_bytes, payload.n + 32, memory_order_relaxed);
     return ERR_OK;
 }
 
@@ -201,6 +192,8 @@ enum err commit_open(struct commit **out, const struct commit_options *o,
             e = err_set(msg, e ? e : ERR_NO_MEMORY, "cannot start threads");
         else
             c->housekeeper_started = true;
+        if (!e && admit_write(c)) // what was replayed may be more than this memory limit takes
+            log_event(LOG_INFO, "checkpoint-first", "reason=replayed-more-than-the-limit");
     }
     if (found)
         *found = c->recovery;

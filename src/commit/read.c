@@ -101,7 +101,6 @@ enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, vo
                     uint64_t *dep)
 {
     unsigned shard = keys_shard(k->hash);
-    count(&c->gets, 1);
     *dep = 0;
     // Twice would do but for a shard so short of memory that what was loaded is evicted at once.
     for (int tries = 0; tries < 8; tries++) {
@@ -117,16 +116,12 @@ enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, vo
                 emit(arg, &v);
             }
             keys_unlock(c->keys, shard);
-            if (!visible)
-                count(&c->misses, 1);
             return visible ? ERR_OK : ERR_MISSING;
         }
         bool complete = keys_complete(c->keys, shard);
         keys_unlock(c->keys, shard);
-        if (complete) {
-            count(&c->misses, 1);
+        if (complete)
             return ERR_MISSING;
-        }
         enum err err = load_key(c, k, true);
         if (err)
             return err;

@@ -22,9 +22,10 @@ struct step {
     uint64_t hash;
     struct txn_op *op;        // NULL for the idempotency record
     struct key_entry *before; // resident entry or NULL
-    struct key_entry *next;   // prepared
+    struct key_entry *next;   // prepared; NULL also where `before` is overwritten
     struct change change;
     bool writes;
+    bool overwrites;   // in `before`, which fits: nothing to prepare
     uint8_t number[8]; // an add's new value, as stored
 };
 
@@ -33,12 +34,25 @@ struct work {
     struct txn *t;
     struct step *steps; // sorted by hash
     size_t count;       // of steps
-    uint64_t now;       // wall clock ms, read once
+    uint64_t now;       // wall clock ms, read when first needed; see now_ms
     uint64_t dep;       // of what was read
     struct key_ref idem;
     struct buf record; // the idempotency record's value
     struct errmsg *msg;
 };
+
+// One moment for the whole transaction. Most never ask: only times to live need the clock.
+static uint64_t now_ms(struct work *w)
+{
+    if (!w->now)
+        w->now = os_wall_ms(w->c->o.os);
+    return w->now;
+}
+
+static bool visible(struct work *w, const struct key_entry *e)
+{
+    return e && entry_visible(e, e->flags & ENTRY_EXPIRES ? now_ms(w) : 0);
+}
 
 static const char *quote_key(struct slice key, char *text, size_t cap)
 {
@@ -282,10 +296,10 @@ static bool parse_decimal(struct slice s, int64_t *n)
 }
 
 // The sum of an add, into op->number and the step's stored form.
-static enum err add_number(struct work *w, struct step *s, bool visible)
+static enum err add_number(struct work *w, struct step *s, bool there)
 {
     int64_t base = 0;
-    if (visible) {
+    if (there) {
         struct slice v = entry_value(s->before);
         enum value_type type = entry_type(s->before);
         if (type == VALUE_INT)
@@ -303,9 +317,9 @@ static enum err add_number(struct work *w, struct step *s, bool visible)
 static enum err plan(struct work *w, struct step *s, uint64_t floor)
 {
     struct txn_op *op = s->op;
-    bool visible = s->before && entry_visible(s->before, w->now);
+    bool there = visible(w, s->before);
     uint64_t had = s->before ? s->before->version : 0; // of a dead entry too
-    op->actual = visible ? had : 0;
+    op->actual = there ? had : 0;
     op->new_version = 0;
     op->number = 0;
     op->conflict = (op->has_version || op->kind == TXN_CHECK) && op->actual != op->version;
@@ -314,18 +328,18 @@ static enum err plan(struct work *w, struct step *s, uint64_t floor)
         return ERR_OK;
     s->change = (struct change){.space = SPACE_KEYS, .key = op->k.key};
     if (op->kind == TXN_DELETE) {
-        s->writes = visible;
+        s->writes = there;
         s->change.kind = CHANGE_DELETE;
         s->change.version = had;
         return ERR_OK;
     }
-    enum err e = op->kind == TXN_ADD ? add_number(w, s, visible) : ERR_OK;
+    enum err e = op->kind == TXN_ADD ? add_number(w, s, there) : ERR_OK;
     if (e)
         return e;
     // A key that is made again goes past every version that a deleted or expired key had.
-    uint64_t from = visible || had > floor ? had : floor;
+    uint64_t from = there || had > floor ? had : floor;
 #if VARVE_BUG == 10
-    from = visible ? had : 0; // versions reused after delete
+    from = there ? had : 0; // versions reused after delete
 #endif
     op->new_version = from + 1;
     s->writes = true;
@@ -334,8 +348,8 @@ static enum err plan(struct work *w, struct step *s, uint64_t floor)
     s->change.type = op->kind == TXN_ADD ? VALUE_INT : (enum value_type)op->type;
     s->change.value = op->kind == TXN_ADD ? slice_of(s->number, 8) : op->value;
     if (op->ttl_ms)
-        s->change.expires_ms = w->now + op->ttl_ms;
-    else if (op->kind == TXN_ADD && visible)
+        s->change.expires_ms = now_ms(w) + op->ttl_ms;
+    else if (op->kind == TXN_ADD && there)
         s->change.expires_ms = entry_expires(s->before);
     return ERR_OK;
 }
@@ -368,7 +382,7 @@ static void plan_record(struct work *w, bool conflict)
             .space = SPACE_IDEM,
             .type = VALUE_BYTES,
             .version = 1,
-            .expires_ms = w->now + LIMIT_IDEMPOTENCY_TTL_MS,
+            .expires_ms = now_ms(w) + LIMIT_IDEMPOTENCY_TTL_MS,
             .key = w->idem.key,
             .value = buf_slice(&w->record),
         };
@@ -389,17 +403,13 @@ static enum err prepare(struct work *w)
     for (size_t i = 0; i < w->count; i++) {
         struct step *s = &w->steps[i];
         s->next = NULL;
+        s->overwrites = false;
         if (!s->writes)
             continue;
-        struct key_fields f = {
-            .space = s->change.space,
-            .type = s->change.type,
-            .absent = s->change.kind == CHANGE_DELETE,
-            .version = s->change.version,
-            .expires_ms = s->change.expires_ms,
-            .key = s->change.key,
-            .value = s->change.value,
-        };
+        struct key_fields f = fields_of(&s->change);
+        s->overwrites = s->op && s->before && keys_fits(s->before, &f);
+        if (s->overwrites)
+            continue;
         s->next = keys_prepare(w->c->keys, s->hash, &f);
         if (!s->next) {
             discard(w, i);
@@ -445,7 +455,6 @@ static enum err append(struct work *w, uint64_t *seq)
         buf_release(&b);
     if (e)
         return err_set(w->msg, e, "%s", err_text(e));
-    count(&w->c->log_bytes, bytes + 32);
     return ERR_OK;
 }
 
@@ -455,9 +464,9 @@ static void emit_old(struct work *w)
         const struct step *s = &w->steps[i];
         if (!s->op || !s->op->want_old)
             continue;
-        bool visible = s->before && entry_visible(s->before, w->now);
-        struct value_view v = visible ? entry_view(s->before) : (struct value_view){0};
-        w->t->emit_old(w->t->arg, (size_t)(s->op - w->t->ops), visible ? &v : NULL);
+        bool there = visible(w, s->before);
+        struct value_view v = there ? entry_view(s->before) : (struct value_view){0};
+        w->t->emit_old(w->t->arg, (size_t)(s->op - w->t->ops), there ? &v : NULL);
     }
 }
 
@@ -465,6 +474,10 @@ static void publish(struct work *w, uint64_t seq)
 {
     for (size_t i = 0; i < w->count; i++) {
         struct step *s = &w->steps[i];
+        if (s->overwrites) {
+            struct key_fields f = fields_of(&s->change);
+            keys_overwrite(w->c->keys, s->hash, s->before, &f, seq);
+        }
         if (!s->next)
             continue;
         if (!s->op)
@@ -484,7 +497,7 @@ static enum err execute(struct work *w)
     bool conflict;
     for (size_t i = 0; i < w->count; i++) {
         const struct step *s = &w->steps[i];
-        if (!s->op && s->before && entry_visible(s->before, w->now))
+        if (!s->op && visible(w, s->before))
             return record_replay(w, entry_value(s->before));
     }
     enum err e = plan_all(w, &conflict);
@@ -507,24 +520,6 @@ static enum err execute(struct work *w)
         w->t->seq = seq;
     }
     return conflict ? ERR_CONFLICT : ERR_OK;
-}
-
-static void tally(struct commit *c, const struct txn *t, enum err e)
-{
-    count(&c->txns, 1);
-    if (e == ERR_CONFLICT)
-        count(&c->conflicts, 1);
-    if (e)
-        return;
-    uint64_t n[4] = {0};
-    for (size_t i = 0; i < t->count; i++)
-        n[t->ops[i].kind]++;
-    if (n[TXN_PUT])
-        count(&c->puts, n[TXN_PUT]);
-    if (n[TXN_DELETE])
-        count(&c->deletes, n[TXN_DELETE]);
-    if (n[TXN_ADD])
-        count(&c->adds, n[TXN_ADD]);
 }
 
 enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg)
@@ -551,12 +546,12 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
                                   SPACE_IDEM};
         w.steps[t->count] = (struct step){.hash = w.idem.hash};
     }
-    w.now = os_wall_ms(c->o.os);
     if (!(e = order_steps(&w)) && !(e = find_twice(&w)) && !(e = lock_and_gather(&w))) {
         e = execute(&w);
         unlock_shards(&w);
         *dep = c->o.relaxed || VARVE_BUG == 12 ? 0 : w.dep;
-        tally(c, t, e);
+        if (e == ERR_CONFLICT)
+            count(&c->conflicts, 1);
     }
     buf_release(&w.record);
     if (w.steps != few)

@@ -43,6 +43,7 @@ struct __attribute__((aligned(64))) shard {
     pthread_mutex_t lock;
     _Atomic uintptr_t table; // address of the slots | log2 of their number; 0: none yet
     bool complete;
+    uint64_t lookups; // calls of keys_find; in the line that the lock has brought in
 
     uint64_t count;    // entries in slots
     uint64_t live;     // of those, with a value
@@ -52,6 +53,7 @@ struct __attribute__((aligned(64))) shard {
     uint64_t reserved; // prepared entries not yet published
     uint64_t hand;     // next slot the eviction looks at
     uint64_t evictions;
+    uint64_t writes;          // dirty entries published
     uint64_t unwritten_bytes; // of entries dirty, pinned or aside
     uint64_t told_bytes;      // what the global counters know of this shard
     uint64_t told_unwritten;
@@ -294,7 +296,9 @@ static uint64_t *find_slot(struct slots t, uint64_t hash, enum key_space space, 
 
 struct key_entry *keys_find(struct keys *k, uint64_t hash, enum key_space space, struct slice key)
 {
-    struct slots t = shard_slots(hash_shard(k, hash));
+    struct shard *s = hash_shard(k, hash);
+    struct slots t = shard_slots(s);
+    s->lookups++;
     if (!t.at)
         return NULL;
     uint64_t *room;
@@ -479,9 +483,51 @@ void keys_publish(struct keys *k, uint64_t hash, struct key_entry *prepared, uin
     s->count++;
     s->live += !(prepared->flags & ENTRY_ABSENT);
     if (dirty) {
+        s->writes++;
         s->dirty++;
         s->unwritten_bytes += entry_usable(prepared);
     }
+    shard_tell(k, s);
+}
+
+// The slot that holds this entry.
+static uint64_t *entry_slot(struct slots t, uint64_t hash, const struct key_entry *e)
+{
+    for (uint64_t i = hash & t.mask;; i = (i + 1) & t.mask) {
+        VERIFY(t.at[i] != SLOT_EMPTY);
+        if (slot_holds_entry(t.at[i]) && slot_entry(t.at[i]) == e)
+            return &t.at[i];
+    }
+}
+
+bool keys_fits(const struct key_entry *e, const struct key_fields *f)
+{
+    bool expires = f->expires_ms != 0;
+    return !(e->flags & ENTRY_PINNED) && !f->absent == !(e->flags & ENTRY_ABSENT) &&
+           expires == ((e->flags & ENTRY_EXPIRES) != 0) &&
+           slab_same(entry_size(e), fields_size(f->key.n, f->value.n, expires));
+}
+
+void keys_overwrite(struct keys *k, uint64_t hash, struct key_entry *e, const struct key_fields *f,
+                    uint64_t seq)
+{
+    struct shard *s = hash_shard(k, hash);
+    uint64_t *slot = entry_slot(shard_slots(s), hash, e);
+    VERIFY(keys_fits(e, f) && !(*slot & SLOT_PINNED) && f->value.n < LIMIT_VALUE_HARD);
+    e->version = f->version;
+    e->seq32 = (uint32_t)seq;
+    e->value_len = (uint32_t)f->value.n & 0xffffff;
+    e->flags = ((e->flags & ~(unsigned)ENTRY_TYPE) | (unsigned)f->type | ENTRY_USED) & 0xff;
+    if (f->expires_ms)
+        store64(e->bytes, f->expires_ms);
+    if (f->value.n)
+        memcpy((uint8_t *)entry_value(e).p, f->value.p, f->value.n);
+    s->writes++;
+    if (*slot & SLOT_DIRTY)
+        return;
+    *slot |= SLOT_DIRTY;
+    s->dirty++;
+    s->unwritten_bytes += entry_usable(e);
     shard_tell(k, s);
 }
 
@@ -696,6 +742,8 @@ void keys_get_stats(struct keys *k, struct keys_stats *out)
         out->bytes += s->heap.bytes;
         out->slot_bytes += slot_bytes(s);
         out->evictions += s->evictions;
+        out->lookups += s->lookups;
+        out->writes += s->writes;
         keys_unlock(k, i);
     }
 }

@@ -21,8 +21,8 @@
 struct keys;
 
 // 18 bytes, then the expiry (8, only with ENTRY_EXPIRES), the key, the value. Entries are 16-byte
-// aligned; a change of an entry is a new entry in its place. Only keys_evict moves entries, and
-// never pinned ones.
+// aligned. A write makes a new entry in the old one's place or, if it fits and no checkpoint reads
+// it, overwrites it there. Under eviction entries may move.
 struct __attribute__((packed)) key_entry {
     uint64_t version;
     uint32_t seq32; // low bits of the sequence that wrote it
@@ -78,6 +78,8 @@ struct keys_stats {
     uint64_t bytes;       // memory of entries, slabs' unused part included
     uint64_t slot_bytes;  // memory of the hash tables
     uint64_t evictions;
+    uint64_t lookups; // calls of keys_find
+    uint64_t writes;  // dirty entries published
 };
 
 // `complete`: the store below is empty, so what is not resident does not exist.
@@ -126,6 +128,12 @@ void keys_discard(struct keys *k, uint64_t hash, struct key_entry *prepared);
 // dirty: it differs from the store below.
 void keys_publish(struct keys *k, uint64_t hash, struct key_entry *prepared, uint64_t seq,
                   bool dirty);
+// True if `e`, a resident entry with f's key, can take f's value where it lies: same size class,
+// nobody reads it without the lock. Then keys_overwrite does, as written by `seq`, and cannot fail:
+// a prepared entry would only be moved memory.
+bool keys_fits(const struct key_entry *e, const struct key_fields *f);
+void keys_overwrite(struct keys *k, uint64_t hash, struct key_entry *e, const struct key_fields *f,
+                    uint64_t seq);
 // Evicts clean entries not used of late until the shard's memory is at most `target` bytes or the
 // hand went round twice. Returns bytes freed.
 uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target);

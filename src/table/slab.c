@@ -176,6 +176,11 @@ void slab_free(struct slab_heap *h, void *object, size_t n)
     }
 }
 
+bool slab_same(size_t n, size_t m)
+{
+    return n <= SLAB_MAX && m <= SLAB_MAX && class_of(n) == class_of(m);
+}
+
 size_t slab_usable(void *object, size_t n)
 {
     if (n <= SLAB_MAX)

@@ -26,6 +26,8 @@ void slab_heap_init(struct slab_heap *h, struct pool *pool);
 void *slab_alloc(struct slab_heap *h, size_t n);
 // `n` is what it was allocated with.
 void slab_free(struct slab_heap *h, void *object, size_t n);
+// True if an object allocated with `n` bytes could as well have been with `m`.
+bool slab_same(size_t n, size_t m);
 // Memory that this object occupies.
 size_t slab_usable(void *object, size_t n);
 

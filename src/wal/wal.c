@@ -172,6 +172,7 @@ static enum err recover(struct wal *w, struct wal_scan *s)
     atomic_store(&w->last, last);
     atomic_store(&w->durable, last);
     w->unclean = !s->found.clean;
+    atomic_store(&w->bytes, s->found.bytes + s->found.frames * WAL_FRAME_HEAD);
     return ERR_OK;
 }
 
@@ -357,6 +358,9 @@ enum err wal_append(struct wal *w, struct slice payload, uint64_t *seq)
         w->unmarked = true;
         w->appended++;
         w->appended_bytes += payload.n;
+        atomic_store_explicit(&w->bytes,
+                              atomic_load_explicit(&w->bytes, memory_order_relaxed) + size,
+                              memory_order_relaxed);
         if (w->o.batch_time_us && buf_len(&g->bytes) >= w->o.max_batch_size)
             pthread_cond_signal(&w->work);
         uint64_t half = w->active->size / 2;
@@ -401,6 +405,11 @@ enum err wal_wait(struct wal *w, uint64_t seq)
 uint64_t wal_durable(const struct wal *w)
 {
     return atomic_load_explicit(&w->durable, memory_order_acquire);
+}
+
+uint64_t wal_bytes(const struct wal *w)
+{
+    return atomic_load_explicit(&w->bytes, memory_order_relaxed);
 }
 
 uint64_t wal_last(const struct wal *w)

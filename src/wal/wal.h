@@ -101,6 +101,8 @@ enum err wal_wait(struct wal *w, uint64_t seq);
 uint64_t wal_durable(const struct wal *w);
 // Highest sequence given out so far.
 uint64_t wal_last(const struct wal *w);
+// Bytes of all frames so far, replayed ones included: what a checkpoint could make superfluous.
+uint64_t wal_bytes(const struct wal *w);
 // Gives up segments whose frames all have seq <= upto: recycled as spares or unlinked, directory
 // synced.
 MUST_USE

@@ -98,6 +98,7 @@ struct wal {
     bool unclean; // recovery found no closed mark
 
     uint64_t appended, appended_bytes;
+    _Atomic uint64_t bytes; // written with `lock`, read without: see wal_bytes
     atomic_uint_least64_t syncs, sync_ns, sync_ns_last, written_bytes;
 };
 
