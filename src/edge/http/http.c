@@ -78,7 +78,7 @@ static bool allows(const struct route *r, enum head_method m)
 static void split_target(struct request *rq)
 {
     struct slice t = rq->head.target;
-    if (t.n > 7 && strncasecmp((const char *)t.p, "http://", 7) == 0) {
+    if (t.n > 7 && slice_is_nocase(slice_of(t.p, 7), "http://")) {
         const uint8_t *slash = memchr(t.p + 7, '/', t.n - 7);
         t = slash ? slice_of(slash, t.n - (size_t)(slash - t.p)) : slice_str("/");
     }
@@ -97,7 +97,7 @@ static void split_target(struct request *rq)
 // only authentication stops that.)
 static bool same_origin(const struct head *h)
 {
-    if (!(h->given >> FIELD_ORIGIN & 1))
+    if (!head_has(h, FIELD_ORIGIN))
         return true;
     struct slice o = h->field[FIELD_ORIGIN];
     struct slice host = h->field[FIELD_HOST];
@@ -110,8 +110,7 @@ static bool same_origin(const struct head *h)
 
 static bool expects_continue(const struct head *h)
 {
-    struct slice e = h->field[FIELD_EXPECT];
-    return e.n == 12 && strncasecmp((const char *)e.p, "100-continue", 12) == 0;
+    return slice_is_nocase(h->field[FIELD_EXPECT], "100-continue");
 }
 
 // True if the request was answered already, with a refusal. Whether the connection goes on is in
@@ -138,9 +137,9 @@ static bool refuse_early(struct request *rq)
     } else if (r->method != METHOD_GET && !same_origin(h)) {
         reply_error(rq, 403, "refused: sent by a web page of another site (Origin is not Host)",
                     NULL);
-    } else if ((h->given >> FIELD_EXPECT & 1) && !expects_continue(h)) {
+    } else if (head_has(h, FIELD_EXPECT) && !expects_continue(h)) {
         reply_error(rq, 417, "the only expectation met is 100-continue", NULL);
-    } else if (r->method == METHOD_POST && !h->has_length && !h->chunked) {
+    } else if (r->method == METHOD_POST && !head_has(h, FIELD_LENGTH) && !h->chunked) {
         h->keep_alive = false;
         reply_error(rq, 411, "a body with Content-Length or chunked encoding is needed", NULL);
     } else if (r->method != METHOD_POST && (h->length || h->chunked)) {

@@ -1,7 +1,7 @@
 // What the files of the HTTP edge share.
 //
 //   http.c   a connection's requests one after another: framing, deadlines, waiting
-//   head.c   finds and parses a request's head (with libhttp_parser)
+//   head.c   finds and parses a request's head
 //   chunk.c  takes the chunking out of a body, in place
 //   query.c  the arguments after '?'
 //   reply.c  writes replies
@@ -31,14 +31,16 @@ struct head_scan {
     uint32_t size;         // bytes of the whole head, 0 until its end was seen
 };
 
-// Header fields that are looked at here; the parser itself does Connection and Content-Length.
+// Header fields that are looked at; others are passed over.
 enum head_field {
     FIELD_HOST,
     FIELD_ORIGIN,
     FIELD_EXPECT,
     FIELD_TRACE,       // X-Varve-Trace
     FIELD_IDEMPOTENCY, // Idempotency-Key
+    FIELD_LENGTH,      // Content-Length
     FIELD_ENCODING,    // Transfer-Encoding
+    FIELD_CONNECTION,  // the only one that may come twice
     FIELD_COUNT
 };
 
@@ -48,21 +50,29 @@ enum head_method {
     METHOD_POST,
     METHOD_DELETE,
     METHOD_OPTIONS,
-    METHOD_OTHER
+    METHOD_OTHER, // known, but no path takes it
+    METHOD_UNKNOWN,
 };
 
 // A parsed head; slices point into its bytes.
 struct head {
     enum head_method method;
-    bool keep_alive;
     bool old; // HTTP/1.0
     bool chunked;
-    bool has_length; // Content-Length was given
+    bool close; // options of Connection
+    bool keep;
+    bool keep_alive; // what follows from them and the version
     uint64_t length; // 0 without
     struct slice target;
     unsigned given; // bit 1 << enum head_field
     struct slice field[FIELD_COUNT];
 };
+static inline bool head_has(const struct head *h, enum head_field f)
+{
+    return h->given >> f & 1;
+}
+// True if s is `lower` (letters, digits, ':', '/' and '-') in any case.
+bool slice_is_nocase(struct slice s, const char *lower);
 
 // These return 0 or the status with which the request is refused, and then say why in msg.
 // Looks for the end of the head in `in`, which grows between calls. Lines end in CRLF, nothing

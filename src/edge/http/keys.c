@@ -101,7 +101,7 @@ enum conn_verdict route_delete(struct request *rq)
     unsigned status = query_parse(rq, params, 2, &m);
     if (!status)
         status = check_key(rq, &params[0], &m);
-    if (!status && rq->head.given >> FIELD_IDEMPOTENCY & 1)
+    if (!status && head_has(&rq->head, FIELD_IDEMPOTENCY))
         status = refuse(&m, 400, "Idempotency-Key is for POST; /v1/txn deletes too");
     op.has_version = params[1].given;
     if (!status && op.has_version)

@@ -96,7 +96,7 @@ void reply_begin(struct request *rq, unsigned status, const char *type, const ch
         put(out, "Connection: close\r\n");
     else if (rq->head.old)
         put(out, "Connection: keep-alive\r\n");
-    if (rq->head.given >> FIELD_TRACE & 1) {
+    if (head_has(&rq->head, FIELD_TRACE)) {
         rq->seq_at = buf_len(out) + strlen(SEQ_FIELD) - 2;
         put(out, SEQ_FIELD);
     }

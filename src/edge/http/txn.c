@@ -376,7 +376,7 @@ static unsigned read_body(struct request *rq, struct reading *r, struct txn *t)
     enum err e = json_parse(r->work->json, rq->body, &root, r->msg);
     if (e)
         return e == ERR_TOO_BIG ? 413 : e == ERR_NO_MEMORY ? 503 : 400;
-    if (rq->head.given >> FIELD_IDEMPOTENCY & 1)
+    if (head_has(&rq->head, FIELD_IDEMPOTENCY))
         status = read_idempotency(rq->head.field[FIELD_IDEMPOTENCY], t, r->msg);
     if (!status)
         status = r->put ? read_ops(r, root, t) : read_txn(r, root, t);
