@@ -46,6 +46,7 @@ struct fact {
 struct model {
     struct keys *k;
     struct random rnd;
+    unsigned salt[MODEL_KEYS]; // puts all keys into few shards, so that these have many slabs
     struct fact now[MODEL_KEYS];
     struct fact pinned[MODEL_KEYS]; // as of the pin, version 0 where not pinned
     bool was_dirty[MODEL_KEYS];     // in place and pinned: dirty again if not written
@@ -60,14 +61,25 @@ struct key {
     enum key_space space;
 };
 
-// The same texts stand in both spaces.
-static void key_of(unsigned id, struct key *key)
+// Neighbours have the same text, in the two spaces, unless their salts differ.
+static void key_of(const struct model *m, unsigned id, struct key *key)
 {
     unsigned pad = id / 2 * 7 % 40;
-    int n = snprintf(key->text, sizeof key->text, "key-%u-%.*s", id / 2, (int)pad,
+    int n = snprintf(key->text, sizeof key->text, "key-%u-%u-%.*s", id / 2, m->salt[id], (int)pad,
                      "........................................");
     key->s = slice_of(key->text, (size_t)n);
     key->space = id % 2 ? SPACE_IDEM : SPACE_KEYS;
+}
+
+static void choose_salts(struct model *m)
+{
+    for (unsigned id = 0; id < MODEL_KEYS; id++) {
+        struct key key;
+        do {
+            m->salt[id]++;
+            key_of(m, id, &key);
+        } while (keys_shard(keys_hash(m->k, key.space, key.s)) % 64);
+    }
 }
 
 static unsigned id_of(const struct key_entry *e)
@@ -84,10 +96,11 @@ static uint8_t value_byte(uint64_t version, unsigned id, size_t i)
     return (uint8_t)(version * 31 + id + i * 7 + (i >> 8));
 }
 
-static void check_entry(const struct key_entry *e, unsigned id, const struct fact *f)
+static void check_entry(const struct model *m, const struct key_entry *e, unsigned id,
+                        const struct fact *f)
 {
     struct key key;
-    key_of(id, &key);
+    key_of(m, id, &key);
     assert_true(slice_equal(entry_key(e), key.s));
     assert_int_equal(entry_space(e), key.space);
     assert_true(e->version == f->version);
@@ -121,7 +134,7 @@ static void model_write(struct model *m, unsigned id)
 {
     static uint8_t value[VALUE_SEED_MAX];
     struct key key;
-    key_of(id, &key);
+    key_of(m, id, &key);
     struct fact f = {.version = ++version_counter, .dirty = true, .resident = true};
     f.absent = below(&m->rnd, 4) == 0;
     f.value_len = f.absent ? 0 : random_length(&m->rnd);
@@ -156,7 +169,7 @@ static void model_write(struct model *m, unsigned id)
 static void model_check(struct model *m, unsigned id)
 {
     struct key key;
-    key_of(id, &key);
+    key_of(m, id, &key);
     uint64_t hash = keys_hash(m->k, key.space, key.s);
     keys_prefetch_slot(m->k, hash);
     keys_prefetch_entry(m->k, hash);
@@ -170,7 +183,9 @@ static void model_check(struct model *m, unsigned id)
             assert_false(keys_complete(m->k, keys_shard(hash)));
         m->now[id].resident = false;
     } else {
-        check_entry(e, id, f);
+        check_entry(m, e, id, f);
+        assert_int_equal(!!(e->flags & ENTRY_PINNED),
+                         f->version && m->pinned[id].version == f->version);
         if (below(&m->rnd, 2))
             keys_touch(e);
     }
@@ -183,7 +198,7 @@ static void note_pin(void *arg, struct key_entry *e)
     unsigned id = id_of(e);
     assert_true(m->now[id].dirty);
     assert_true(e->flags & ENTRY_PINNED);
-    check_entry(e, id, &m->now[id]);
+    check_entry(m, e, id, &m->now[id]);
     m->pinned[id] = m->now[id];
     m->now[id].dirty = false;
     m->pins[m->pin_count++] = e;
@@ -208,7 +223,7 @@ static void model_unpin(struct model *m, bool written)
     // Whatever was written since, the pinned bytes are as they were.
     for (size_t i = 0; i < m->pin_count; i++) {
         unsigned id = id_of(m->pins[i]);
-        check_entry(m->pins[i], id, &m->pinned[id]);
+        check_entry(m, m->pins[i], id, &m->pinned[id]);
     }
     for (unsigned s = 0; s < KEYS_SHARDS; s++) {
         keys_lock(m->k, s);
@@ -227,7 +242,7 @@ static void note_dirty(void *arg, const struct key_entry *e)
     struct model *m = arg;
     unsigned id = id_of(e);
     assert_true(m->now[id].dirty || m->pinned[id].version == m->now[id].version);
-    check_entry(e, id, &m->now[id]);
+    check_entry(m, e, id, &m->now[id]);
     m->was_dirty[id] = true;
 }
 
@@ -294,6 +309,7 @@ static void run_model(uint64_t seed, bool complete)
     m->rnd.state = seed;
     m->k = keys_new(next_random(&m->rnd), complete);
     assert_non_null(m->k);
+    choose_salts(m);
     for (unsigned round = 0; round < 30; round++) {
         unsigned range = below(&m->rnd, 3) ? MODEL_KEYS : 200;
         for (unsigned i = 0; i < 3000; i++) {
@@ -449,6 +465,10 @@ static void complete_until_something_live_goes(void **state)
     assert_false(keys_complete(k, shard_here));
     put(k, here, slice_str("value"), 1, false);
     assert_false(keys_complete(k, shard_here)); // for ever
+    put(k, here, (struct slice){NULL, 0}, 2, true);
+    assert_int_equal(pin_all(k), 1);
+    unpin_all(k, true);
+    assert_non_null(find(k, here)); // worth remembering: it saves asking below
     keys_free(k);
 }
 
@@ -514,6 +534,27 @@ static void memory_goes_when_entries_go(void **state)
         assert_true(s.evictions == (round + 1) * (uint64_t)COUNT);
         assert_true(keys_bytes(k) <= 4096 * KEYS_SHARDS);
     }
+    keys_free(k);
+}
+
+// New keys come and old ones are evicted, for long: tombstones must not add up.
+static void churn_keeps_the_slots_small(void **state)
+{
+    enum { COUNT = 200000, ROOM = 4000 };
+    struct keys *k = keys_new(7, false);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        uint64_t hash = keys_hash(k, SPACE_KEYS, slice_of(&i, 8));
+        if (keys_shard(hash) % 64)
+            continue;
+        put(k, slice_of(&i, 8), slice_of(&i, 8), 1, false);
+        keys_lock(k, keys_shard(hash));
+        (void)keys_evict(k, keys_shard(hash), ROOM * 48 / 4);
+        keys_unlock(k, keys_shard(hash));
+    }
+    struct keys_stats s;
+    keys_get_stats(k, &s);
+    assert_true(s.entries > ROOM / 4 && s.evictions > 0);
+    assert_true(s.slot_bytes <= s.entries * 8 * 4);
     keys_free(k);
 }
 
@@ -711,6 +752,7 @@ int main(void)
         cmocka_unit_test(complete_until_something_live_goes),
         cmocka_unit_test(used_entries_outlive_others),
         cmocka_unit_test(memory_goes_when_entries_go),
+        cmocka_unit_test(churn_keeps_the_slots_small),
         cmocka_unit_test(colliding_keys_stay_apart),
         cmocka_unit_test(threads_agree),
     };
