@@ -165,6 +165,8 @@ static void test_full_disk_retried(void **state)
     while (append(w) == ERR_OK)
         ;
     assert_true(wal_out_of_space(w));
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL); // it is tried, and fails, meanwhile
+    assert_true(wal_out_of_space(w));
     sim_set_capacity(s, UINT64_MAX);
     for (int i = 0; i < 500 && wal_out_of_space(w); i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -310,6 +312,69 @@ static void test_each_call_without_space_for_ever(void **state)
     each_call_fails(ERR_NO_SPACE, true);
 }
 
+// Every call of an opening that has a tail to make durable, leftovers and a spare to remove, and an
+// older segment to read.
+static void test_each_call_of_an_opening_fails(void **state)
+{
+    struct os_sim *s = machine();
+    struct wal *w = open_ok(s, 0);
+    for (int i = 0; i < 45; i++) {
+        assert_ok(append(w));
+        if (i % 5 == 4)
+            assert_ok(wal_flush(w));
+    }
+    assert_ok(append(w));
+    assert_ok(append(w));
+    sim_fail(s, SIM_SYNC, 1, ERR_IO, false);
+    assert_err(wal_flush(w), ERR_IO);
+    unsigned failures = 0;
+    for (uint64_t n = 1; n < 60; n++) {
+        struct os_sim *c = sim_clone(s);
+        struct wal *again;
+        struct wal_recovery found;
+        struct errmsg msg;
+        sim_fail(c, SIM_ANY, n, ERR_IO, false);
+        enum err e = open_log(c, 25, &again, &found, &msg);
+        if (e == ERR_OK) {
+            assert_int_equal(wal_last(again), 47);
+            wal_abandon(again);
+        } else {
+            assert_err(e, ERR_IO);
+            assert_non_null(strstr(msg.text, DIR));
+            failures++;
+        }
+        survives(c, SIM_NONE, 25, 47, e == ERR_OK ? 47 : 45);
+        survives(c, SIM_RANDOM, 25, 47, e == ERR_OK ? 47 : 45);
+        sim_free(c);
+    }
+    assert_in_range(failures, 10, 50);
+    wal_abandon(w);
+    sim_free(s);
+}
+
+// Without a flusher thread, an append that finds the buffer full writes it out itself.
+static void test_buffer_full_without_threads(void **state)
+{
+    struct os_sim *s = machine();
+    struct wal_options o = options(s);
+    o.buffer_max = 2 * WAL_HEADER;
+    struct wal *w;
+    struct wal_recovery found;
+    struct errmsg msg;
+    uint64_t last = 0;
+    assert_ok(wal_open(&w, &o, 0, on_frame, &last, &found, &msg));
+    for (int i = 0; i < 100; i++)
+        assert_ok(append(w));
+    assert_in_range(wal_durable(w), 60, 99);
+    sim_fail(s, SIM_SYNC, 1, ERR_IO, false);
+    enum err e = ERR_OK;
+    while (e == ERR_OK)
+        e = append(w);
+    assert_err(e, ERR_IO);
+    wal_abandon(w);
+    sim_free(s);
+}
+
 // ---- reading changes nothing
 
 static void test_verify_changes_nothing(void **state)
@@ -414,6 +479,8 @@ int main(void)
         cmocka_unit_test(test_each_call_fails_for_ever),
         cmocka_unit_test(test_each_call_without_space_once),
         cmocka_unit_test(test_each_call_without_space_for_ever),
+        cmocka_unit_test(test_each_call_of_an_opening_fails),
+        cmocka_unit_test(test_buffer_full_without_threads),
         cmocka_unit_test(test_verify_changes_nothing),
         cmocka_unit_test(test_replay_refuses),
         cmocka_unit_test(test_golden_version_1),
