@@ -218,7 +218,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
     if (!e && (e = dir_write_mark(c, &mark)))
         err_set(msg, e, "cannot write %s/CHECKPOINT: %s", c->dir, os_last_error());
     os_crash_point("checkpoint-recorded");
-    unpin_all(c, e == ERR_OK);
+    unpin_all(c, e == ERR_OK || VARVE_BUG == 20); // 20: what could not be written counts as written
     if (e)
         return e;
     c->mark = mark;

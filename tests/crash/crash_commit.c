@@ -15,7 +15,11 @@
 //   - a replayed idempotency key answers as the first time;
 //   - a second crash, at a random step of that recovery, loses nothing of this either.
 //
-// usage: crash_commit [--states N] [--seed S]; prints the seed of a failure and stops.
+// With --faults, instead of losing power at each step, each call fails in turn (once or for ever,
+// an I/O error or a full disk): what was refused must be absent, what was accepted and released
+// present.
+//
+// usage: crash_commit [--faults] [--states N] [--seed S]; prints the seed of a failure and stops.
 #include "base/log.h"
 #include "base/os_sim.h"
 #include "commit/commit.h"
@@ -57,6 +61,7 @@ struct run {
     size_t waiting_count;
     uint64_t tag;
     bool broken; // the power failed
+    bool faults; // a call may fail: what fails must have done nothing
 };
 
 static uint64_t failing_seed, states;
@@ -194,6 +199,14 @@ static void remember(struct run *r, uint64_t seq)
     r->at[seq] = r->now;
 }
 
+// True if the operation was refused for the disk's sake, or the log is closed for good.
+static bool given_up(struct run *r, enum err e)
+{
+    if (e == ERR_IO || e == ERR_CLOSED)
+        r->broken = r->broken || !r->faults || commit_flush(r->commit) != ERR_OK;
+    return r->broken || (r->faults && (e == ERR_IO || e == ERR_NO_SPACE));
+}
+
 // A transaction of 1 to 3 operations on different keys, now and then with a wrong version.
 static void do_txn(struct run *r)
 {
@@ -228,10 +241,8 @@ static void do_txn(struct run *r)
     uint64_t dep;
     struct errmsg msg = {0};
     enum err e = run_txn(r->commit, &t, &dep, &msg);
-    if (r->broken || e == ERR_IO || e == ERR_CLOSED) {
-        r->broken = true;
+    if (given_up(r, e))
         return;
-    }
     CHECK(e == (wrong ? ERR_CONFLICT : ERR_OK), "%s %s", err_name(e), msg.text);
     if (wrong) {
         reply(r, dep, 0);
@@ -268,10 +279,8 @@ static void do_idempotent(struct run *r)
     uint64_t dep;
     struct errmsg msg = {0};
     enum err e = run_txn(r->commit, &t, &dep, &msg);
-    if (r->broken || e == ERR_IO || e == ERR_CLOSED) {
-        r->broken = true;
+    if (given_up(r, e))
         return;
-    }
     CHECK(e == ERR_OK, "%s %s", err_name(e), msg.text);
     CHECK(t.replayed == again, "replayed %d", t.replayed);
     if (again) {
@@ -297,10 +306,8 @@ static void do_read(struct run *r)
     struct seen s;
     uint64_t dep, shows = 0;
     enum err e = run_get(r->commit, key, &s, &dep);
-    if (e == ERR_IO) {
-        r->broken = true;
+    if (given_up(r, e))
         return;
-    }
     CHECK(s.exists == k->exists && (!k->exists || (s.version == k->version && s.value == k->value)),
           "k%d read wrong before any crash", key);
     // What was read has been so since the newest sequence at which it changed.
@@ -317,11 +324,13 @@ static void reopen(struct run *r)
     struct commit_options o = options(r->sim, r);
     struct errmsg msg = {0};
     if (commit_open(&r->commit, &o, NULL, &msg)) {
-        CHECK(sim_power_is_off(r->sim) || r->broken, "cannot open: %s", msg.text);
+        CHECK(sim_power_is_off(r->sim) || r->broken || r->faults, "cannot open: %s", msg.text);
         r->broken = true;
         r->commit = NULL;
     }
 }
+
+static void run_actions(struct run *r);
 
 // Runs the whole script or until the power fails. The script is a function of the seed alone.
 static void run_script(struct run *r, uint64_t seed, uint64_t power_off)
@@ -331,6 +340,11 @@ static void run_script(struct run *r, uint64_t seed, uint64_t power_off)
     r->rng = seed;
     sim_power_off_after(r->sim, power_off);
     reopen(r);
+    run_actions(r);
+}
+
+static void run_actions(struct run *r)
+{
     for (int i = 0; i < ACTIONS && !r->broken; i++) {
         struct errmsg msg = {0};
         uint64_t dice = next(&r->rng) % 100;
@@ -343,7 +357,7 @@ static void run_script(struct run *r, uint64_t seed, uint64_t power_off)
         } else if (dice < 84) {
             r->broken = commit_flush(r->commit) != ERR_OK || r->broken;
         } else if (dice < 95) {
-            r->broken = commit_checkpoint(r->commit, &msg) != ERR_OK || r->broken;
+            r->broken = (commit_checkpoint(r->commit, &msg) && !r->faults) || r->broken;
         } else {
             // Everything given out is durable once an orderly close says so.
             uint64_t last = r->last;
@@ -487,10 +501,48 @@ static void crash_everywhere(uint64_t seed, uint64_t max_states)
     }
 }
 
+// The nth call of each kind fails, once or for ever; then the process is killed, or the power fails
+// too. False when the script does not make that many calls.
+static bool fail_once(uint64_t seed, enum sim_call call, uint64_t nth, enum err e, bool sticky)
+{
+    static struct run r;
+    memset(&r, 0, sizeof r);
+    r.sim = sim_new(seed);
+    r.rng = seed;
+    r.faults = true;
+    reopen(&r); // a disk that fails from the first day has nothing to lose
+    uint64_t steps = sim_steps(r.sim);
+    sim_fail(r.sim, call, nth, e, sticky);
+    run_actions(&r);
+    bool more = nth < sim_steps(r.sim) - steps;
+    static const enum sim_survival ways[] = {SIM_ALL, SIM_NONE, SIM_RANDOM};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct os_sim *disk = sim_crash(r.sim, ways[i], 0, seed);
+        recover_and_compare(&r, disk);
+        sim_free(disk);
+    }
+    end_script(&r);
+    return more;
+}
+
+static void fail_everywhere(uint64_t seed, uint64_t max_states)
+{
+    static const enum sim_call calls[] = {SIM_OPEN,     SIM_PREAD,    SIM_PWRITE, SIM_SYNC,
+                                          SIM_ALLOCATE, SIM_TRUNCATE, SIM_RENAME, SIM_UNLINK,
+                                          SIM_MKDIR,    SIM_SYNC_DIR};
+    failing_seed = seed;
+    for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
+        for (int kind = 0; kind < 4; kind++)
+            for (uint64_t nth = 1; states < max_states; nth++)
+                if (!fail_once(seed, calls[c], nth, kind & 1 ? ERR_NO_SPACE : ERR_IO, kind & 2))
+                    break;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t want = 20000, seed = 1;
-    for (int i = 1; i + 1 < argc; i += 2) {
+    bool faults = argc > 1 && !strcmp(argv[1], "--faults");
+    for (int i = faults ? 2 : 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--states"))
             want = strtoull(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--seed"))
@@ -498,6 +550,8 @@ int main(int argc, char **argv)
     }
     log_set_level(LOG_NONE); // every crash is an error worth a line
     uint64_t begin = os_mono_ns(os_real());
+    while (states < want && faults)
+        fail_everywhere(seed++, want);
     while (states < want)
         crash_everywhere(seed++, want);
     double s = (double)(os_mono_ns(os_real()) - begin) / 1e9;
