@@ -420,7 +420,7 @@ static simdjson::error_code fit(struct json_parser *p, size_t n)
     while (want < n)
         want *= 2;
     if (want > p->max_bytes)
-        want = p->max_bytes > n ? p->max_bytes : n;
+        want = p->max_bytes;
     if (want == p->capacity)
         return simdjson::SUCCESS;
     // The old blocks go first, so that old and new are never held together.

@@ -348,6 +348,20 @@ static void each_sector_is_old_or_new(void **state)
     sim_free(s);
 }
 
+static void a_write_brings_only_its_own_sectors(void **state)
+{
+    struct os_sim *s = machine();
+    int fd = durable_file(s, "f", 'a', 1536);
+    fill(s, fd, 'b', 1536, 0);
+    fill(s, fd, 'c', 512, 512);
+    s = after(s, SIM_SINGLE, 2, 0);
+    assert_int_equal(byte_at(s, "f", 511), 'a');
+    assert_int_equal(byte_at(s, "f", 512), 'c');
+    assert_int_equal(byte_at(s, "f", 1023), 'c');
+    assert_int_equal(byte_at(s, "f", 1024), 'a');
+    sim_free(s);
+}
+
 // Writes 'b' then 'c' beside it in one sector: the page cache never held 'c' without 'b'.
 static void a_sector_is_at_one_of_its_versions(void **state)
 {
@@ -530,10 +544,35 @@ static void an_unlink_may_not_have_happened(void **state)
     assert_int_equal(byte_at(c, "a", 9), 'o');
     sim_free(c);
     assert_ok(os_sync_dir(sim_os(s), "/"));
-    fill(s, fd, 'x', 10, 0); // still open
+    uint8_t byte;
+    size_t got;
+    assert_ok(os_pread(sim_os(s), fd, &byte, 1, 0, &got)); // still open
+    assert_int_equal(byte, 'o');
+    fill(s, fd, 'x', 10, 0);
     assert_ok(os_sync(sim_os(s), fd));
     assert_int_equal(outcomes(s, "a", "b", &old), 1 << 2);
     assert_ok(os_close(sim_os(s), fd));
+    sim_free(s);
+}
+
+// Only the history still knows the file: it must last as long as its operations may survive.
+static void a_file_made_and_unlinked_may_come_back(void **state)
+{
+    struct os_sim *s = machine();
+    int fd = open_file(s, "f", OS_WRITE | OS_CREATE);
+    fill(s, fd, 'a', 10, 0);
+    assert_ok(os_close(sim_os(s), fd));
+    assert_ok(os_unlink(sim_os(s), "f"));
+    for (int i = 0; i < 40; i++) { // more files than the machine begins with
+        char name[16];
+        snprintf(name, sizeof name, "g%d", i);
+        assert_ok(os_close(sim_os(s), open_file(s, name, OS_WRITE | OS_CREATE)));
+    }
+    struct os_sim *c = sim_crash(s, SIM_PREFIX, 3, 0);
+    assert_int_equal(byte_at(c, "f", 9), 'a');
+    sim_free(c);
+    assert_ok(os_sync_dir(sim_os(s), "/")); // gone for good, its writes too
+    assert_int_equal(sim_pending(s), 0);
     sim_free(s);
 }
 
@@ -756,6 +795,14 @@ static void a_failed_sync_marks_clean(void **state)
     assert_int_equal(byte_at(c, "f", 0), 'b');
     assert_int_equal(byte_at(c, "f", 1024), 'c');
     sim_free(c);
+    c = sim_crash(s, SIM_PREFIX, sim_pending(s), 0); // what was synced does not count as pending
+    assert_int_equal(byte_at(c, "f", 0), 'b');
+    sim_free(c);
+    fill(s, fd, 'e', 1, 1100);
+    assert_int_equal(sim_pending(s), 2);
+    c = sim_crash(s, SIM_SINGLE, 2, 0);
+    assert_int_equal(byte_at(c, "f", 1100), 'e');
+    sim_free(c);
     // What is written again is synced again, whatever comes of the older version.
     fill(s, fd, 'd', 512, 0);
     assert_ok(os_sync(sim_os(s), fd));
@@ -816,9 +863,24 @@ static void the_disk_has_a_capacity(void **state)
     assert_err(os_disk_free(os, "/x", &bytes), ERR_MISSING);
     assert_ok(os_sync(os, g));
     assert_ok(os_sync_dir(os, "/"));
-    s = after(s, SIM_NONE, 0, 0);
-    assert_ok(os_disk_free(sim_os(s), "/", &bytes));
+    sim_set_capacity(s, 500); // less than is taken: what is there can be written, nothing more
+    fill(s, g, 'c', 1000, 0);
+    assert_err(os_pwrite(os, g, data, 100, 950), ERR_NO_SPACE);
+    assert_int_equal(byte_at(s, "g", 950), data[0]);
+    assert_int_equal(size_of(s, "g"), 1000);
+    sim_set_capacity(s, 10000);
+    int h = open_file(s, "h", OS_WRITE | OS_CREATE);
+    fill(s, h, 'a', 300, 0);
+    assert_ok(os_sync(os, h)); // but its name is lost by the crash
+    struct os_sim *c = sim_crash(s, SIM_NONE, 0, 0);
+    assert_ok(os_disk_free(sim_os(c), "/", &bytes));
     assert_int_equal(bytes, 9000);
+    sim_free(c);
+    c = sim_clone(s);
+    assert_ok(os_rename(sim_os(c), "h", "g")); // no one has the old g open there
+    assert_ok(os_disk_free(sim_os(c), "/", &bytes));
+    assert_int_equal(bytes, 9700);
+    sim_free(c);
     sim_free(s);
 }
 
@@ -1020,6 +1082,7 @@ int main(void)
         cmocka_unit_test(what_was_synced_is_there),
         cmocka_unit_test(without_sync_none_or_all),
         cmocka_unit_test(each_sector_is_old_or_new),
+        cmocka_unit_test(a_write_brings_only_its_own_sectors),
         cmocka_unit_test(a_sector_is_at_one_of_its_versions),
         cmocka_unit_test(a_file_may_grow_without_its_data),
         cmocka_unit_test(size_changes_survive_whole),
@@ -1029,6 +1092,7 @@ int main(void)
         cmocka_unit_test(a_rename_is_old_or_new),
         cmocka_unit_test(a_replacing_rename_keeps_old_or_new),
         cmocka_unit_test(an_unlink_may_not_have_happened),
+        cmocka_unit_test(a_file_made_and_unlinked_may_come_back),
         cmocka_unit_test(a_name_made_again_is_another_file),
         cmocka_unit_test(prefix_and_single_walk_the_history),
         cmocka_unit_test(a_crash_is_all_durable),
