@@ -26,7 +26,7 @@ struct result {
         uint64_t actual;
         int64_t number;
         bool conflict;
-    } ops[8];
+    } ops[];
 };
 struct todo {
     void (*done)(void *arg, enum err e);
@@ -293,8 +293,8 @@ static enum err replay(struct commit *c, struct txn *t, bool *found)
 
 static void remember(struct commit *c, const struct txn *t, bool conflict)
 {
-    struct result *r = calloc(1, sizeof *r);
-    VERIFY(r && t->count <= 8);
+    struct result *r = calloc(1, sizeof *r + t->count * sizeof r->ops[0]);
+    VERIFY(r);
     r->key = copy(t->idempotency);
     r->hash = t->request_hash;
     r->seq = t->seq;
