@@ -15,9 +15,9 @@
 #define BLOCK_BYTES     (16u << 10) // a data block before compression
 #define META_BYTES      (16u << 10) // a partition of an index or filter
 #define FILTER_BITS     10          // a key; one absent key in about 100 passes
-#define OPEN_FILES      1024        // table files held open; the rest are opened again when read
+#define OPEN_FILES      4096        // table files held open; the rest are opened again when read
 #define CACHE_SHARD     (4u << 20)  // a shard of the block cache holds at least this
-#define STALL_WAIT_MS   30000       // a commit waits this long at most for compaction to catch up
+#define STALL_WAIT_MS   10000       // a commit waits this long at most for compaction to catch up
 #define STALL_STEP_US   20000
 #define READ_CACHE_ONLY 1 // rocksdb::kBlockCacheTier
 #define LEVELS          7
@@ -563,9 +563,9 @@ static void rocks_abort(struct store_writer *b)
     struct rocks *r = w->r;
     bool wrote = w->count > 0;
     free_writer(w);
+    if (r->broken) // the files may be needed: see restore
+        return;
     struct errmsg msg;
-    if (r->broken)
-        return;                                          // the files may be needed: see restore
     if (wrote && spool_clean(&r->spool, &msg) != ERR_OK) // opening cleans again
         log_event(LOG_WARN, "store_clean_failed", "reason=%s", log_quote(msg.text));
 }
@@ -590,6 +590,7 @@ static enum err ingest(struct rocks_writer *w, struct errmsg *msg)
         size_t n = w->space_files[space];
         if (n == 0)
             continue;
+        os_crash_point("store-next-space");
         // Before the files become visible: a reader must not miss them.
         atomic_store_explicit(&r->has_data[space], true, memory_order_release);
         char *text = NULL;

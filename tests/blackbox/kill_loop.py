@@ -24,7 +24,7 @@ import time
 import os
 
 POINTS = ["wal-before-sync", "wal-after-sync", "wal-renamed", "wal-dropping", "checkpoint-pinned", "checkpoint-written",
-          "checkpoint-ingested", "checkpoint-recorded", "checkpoint-dropped", "recovered"]
+          "store-next-space", "checkpoint-ingested", "checkpoint-recorded", "checkpoint-dropped", "recovered"]
 
 
 def op(kind, key, value=b"", version=None):
