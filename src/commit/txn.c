@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { FEW = 4 }; // operations that need no allocation of steps
+
 // One operation as the transaction works on it.
 struct step {
     uint64_t hash;
@@ -114,42 +116,69 @@ static enum err check_shape(struct work *w)
     return ERR_OK;
 }
 
+// Where an operation goes in the order; sorted instead of the steps themselves, which are large.
+struct place {
+    uint64_t hash;
+    size_t op; // index; t->count is the idempotency record
+};
+
 static int by_hash(const void *a, const void *b)
 {
-    uint64_t x = ((const struct step *)a)->hash, y = ((const struct step *)b)->hash;
+    uint64_t x = ((const struct place *)a)->hash, y = ((const struct place *)b)->hash;
     return (x > y) - (x < y);
 }
 
-// Sorts by hash. Small ones in place; larger ones by their shard first, which leaves runs so short
-// that insertion does the rest.
+static void insertion_sort(struct place *p, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        struct place x = p[i];
+        size_t j = i;
+        for (; j && p[j - 1].hash > x.hash; j--)
+            p[j] = p[j - 1];
+        p[j] = x;
+    }
+}
+
+// Sorts by hash. Few in place; more of them by their shard first, which leaves runs so short that
+// insertion does the rest. `other` has room for as many.
+static struct place *sort_places(struct place *p, struct place *other, size_t count)
+{
+    if (count <= 16) {
+        insertion_sort(p, count);
+        return p;
+    }
+    size_t at[KEYS_SHARDS + 1] = {0};
+    for (size_t i = 0; i < count; i++)
+        at[keys_shard(p[i].hash) + 1]++;
+    for (size_t i = 0; i < KEYS_SHARDS; i++)
+        at[i + 1] += at[i];
+    for (size_t i = 0; i < count; i++)
+        other[at[keys_shard(p[i].hash)]++] = p[i];
+    if (count > 32 * KEYS_SHARDS)
+        qsort(other, count, sizeof *other, by_hash);
+    else
+        insertion_sort(other, count);
+    return other;
+}
+
+// Step 1: w->steps in the order of their keys' hashes, and so of their shards.
 static enum err order_steps(struct work *w)
 {
-    struct step *s = w->steps;
-    if (w->count > 32 * KEYS_SHARDS) {
-        qsort(s, w->count, sizeof *s, by_hash);
-        return ERR_OK;
-    }
-    if (w->count > 32) {
-        struct step *t = malloc(w->count * sizeof *t);
-        if (!t)
-            return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
-        size_t at[KEYS_SHARDS + 1] = {0};
-        for (size_t i = 0; i < w->count; i++)
-            at[keys_shard(s[i].hash) + 1]++;
-        for (size_t i = 0; i < KEYS_SHARDS; i++)
-            at[i + 1] += at[i];
-        for (size_t i = 0; i < w->count; i++)
-            t[at[keys_shard(s[i].hash)]++] = s[i];
-        memcpy(s, t, w->count * sizeof *t);
-        free(t);
-    }
-    for (size_t i = 1; i < w->count; i++) {
-        struct step x = s[i];
-        size_t j = i;
-        for (; j && s[j - 1].hash > x.hash; j--)
-            s[j] = s[j - 1];
-        s[j] = x;
-    }
+    struct place few[2 * FEW], *p = few;
+    if (w->count > FEW && !(p = malloc(2 * w->count * sizeof *p)))
+        return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < w->t->count; i++)
+        p[i] = (struct place){w->t->ops[i].k.hash, i};
+    if (w->t->idempotency.n)
+        p[w->t->count] = (struct place){w->idem.hash, w->t->count};
+    struct place *sorted = sort_places(p, p + w->count, w->count);
+    for (size_t i = 0; i < w->count; i++)
+        w->steps[i] = (struct step){
+            .hash = sorted[i].hash,
+            .op = sorted[i].op < w->t->count ? &w->t->ops[sorted[i].op] : NULL,
+        };
+    if (p != few)
+        free(p);
     return ERR_OK;
 }
 
@@ -175,9 +204,12 @@ static void lock_shards(struct work *w)
             keys_lock(w->c->keys, keys_shard(w->steps[i].hash));
 }
 
+// In falling order: another transaction that waits for one of these waits for its lowest, and when
+// it gets that, all the others are free. In rising order it would run after this one from lock to
+// lock.
 static void unlock_shards(struct work *w)
 {
-    for (size_t i = 0; i < w->count; i++)
+    for (size_t i = w->count; i-- > 0;)
         if (i == 0 || keys_shard(w->steps[i].hash) != keys_shard(w->steps[i - 1].hash))
             keys_unlock(w->c->keys, keys_shard(w->steps[i].hash));
 }
@@ -522,9 +554,15 @@ static enum err execute(struct work *w)
     return conflict ? ERR_CONFLICT : ERR_OK;
 }
 
+static struct key_ref idem_ref(const struct commit *c, const struct txn *t)
+{
+    return (struct key_ref){t->idempotency, keys_hash(c->keys, SPACE_IDEM, t->idempotency),
+                            SPACE_IDEM};
+}
+
 enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg)
 {
-    struct step few[4];
+    struct step few[FEW];
     struct work w = {.c = c, .t = t, .msg = msg, .steps = few};
     *dep = 0;
     t->seq = 0;
@@ -537,15 +575,10 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
         return err_set(msg, e, "%s", err_text(e));
     }
     w.count = t->count + (t->idempotency.n ? 1 : 0);
-    if (w.count > sizeof few / sizeof *few && !(w.steps = malloc(w.count * sizeof *w.steps)))
+    if (w.count > FEW && !(w.steps = malloc(w.count * sizeof *w.steps)))
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < t->count; i++)
-        w.steps[i] = (struct step){.hash = t->ops[i].k.hash, .op = &t->ops[i]};
-    if (t->idempotency.n) {
-        w.idem = (struct key_ref){t->idempotency, keys_hash(c->keys, SPACE_IDEM, t->idempotency),
-                                  SPACE_IDEM};
-        w.steps[t->count] = (struct step){.hash = w.idem.hash};
-    }
+    if (t->idempotency.n)
+        w.idem = idem_ref(c, t);
     if (!(e = order_steps(&w)) && !(e = find_twice(&w)) && !(e = lock_and_gather(&w))) {
         e = execute(&w);
         unlock_shards(&w);
@@ -567,8 +600,7 @@ size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *re
         if (i < t->count)
             k = t->ops[i].k;
         else if (t->idempotency.n)
-            k = (struct key_ref){t->idempotency, keys_hash(c->keys, SPACE_IDEM, t->idempotency),
-                                 SPACE_IDEM};
+            k = idem_ref(c, t);
         else
             break;
         unsigned shard = keys_shard(k.hash);
