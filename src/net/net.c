@@ -189,8 +189,8 @@ void net_accept(struct listener *from)
         }
         n->accept_failed = false;
         if (atomic_load_explicit(&n->connections, memory_order_relaxed) >= n->o.max_connections) {
+            counter_add(&n->refused, 1); // before the peer can see it
             os_close_socket(fd);
-            counter_add(&n->refused, 1);
             continue;
         }
         struct loop *l = &n->loops[n->next_loop];

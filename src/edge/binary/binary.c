@@ -46,7 +46,6 @@ void binary_reply_cut(const struct binary_reply *r)
 static enum conn_verdict refuse(struct conn *c, const char *text, uint64_t dep)
 {
     struct binary_reply r;
-    atomic_fetch_add_explicit(&binary_of(c)->refused, 1, memory_order_relaxed);
     if (binary_reply_begin(c, &r) || buf_append(conn_out(c), text, strlen(text)))
         return CONN_DROP;
     binary_reply_end(&r, dep);
@@ -337,7 +336,6 @@ static enum conn_verdict binary_input(struct conn *c)
             used += batch[i++].frame.size;
         }
         buf_consume(conn_in(c), used);
-        atomic_fetch_add_explicit(&b->requests, i, memory_order_relaxed);
         if (i < count || v != CONN_MORE || parsed == ERR_OK)
             continue;
         if (parsed == ERR_AGAIN)
@@ -382,10 +380,4 @@ void binary_free(struct binary *b)
 const struct protocol *binary_protocol(const struct binary *b)
 {
     return &b->protocol;
-}
-
-void binary_get_stats(const struct binary *b, struct binary_stats *s)
-{
-    s->requests = atomic_load_explicit(&b->requests, memory_order_relaxed);
-    s->refused = atomic_load_explicit(&b->refused, memory_order_relaxed);
 }

@@ -18,16 +18,10 @@ struct binary_options {
     void *stat_arg;
 };
 
-struct binary_stats {
-    uint64_t requests; // executed
-    uint64_t refused;  // connections closed with an error reply
-};
-
 MUST_USE enum err binary_new(struct binary **b, const struct binary_options *o);
 // Frees; only after net_free of the net that listens for it.
 void binary_free(struct binary *b);
 // For net_listen. Lives as long as `b`.
 const struct protocol *binary_protocol(const struct binary *b);
-void binary_get_stats(const struct binary *b, struct binary_stats *s);
 
 #endif

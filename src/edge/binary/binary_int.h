@@ -6,8 +6,6 @@
 #include "edge/binary/binary.h"
 #include "edge/binary/frame.h"
 
-#include <stdatomic.h>
-
 // First byte of the replies to types from FRAME_FIRST_STATUS up.
 enum status { STATUS_OK, STATUS_MISSING, STATUS_CONFLICT, STATUS_ERROR };
 
@@ -15,8 +13,6 @@ struct binary {
     struct binary_options o;
     struct frame_limits limits;
     struct protocol protocol;
-    _Atomic uint64_t requests;
-    _Atomic uint64_t refused;
 };
 
 // A connection's state. While it waits, the thread that it waits for owns wait_error and *job.

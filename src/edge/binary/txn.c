@@ -4,8 +4,8 @@
 //     1  u8   value type    put: enum value_type; otherwise 0
 //     2  u8   flags         1 a version is given (always for check), 2 a time to live is given
 //     (put, add) 3  u8   0 4  u32  key length 8  u32  value length  check and delete 0, add 8
-//    12  u64  version       0 unless given; given, 0 means "does not exist"
-//    20  u64  ttl ms        0 unless given
+//    12  u64  version       ignored unless given; 0 means "does not exist"
+//    20  u64  ttl ms        ignored unless given
 //    28  the key, the value
 //
 // A value must have its type's layout: it is stored as it is. Only an array's text is written anew
@@ -156,8 +156,6 @@ static enum err check_kind(const uint8_t *p, struct slice value, struct errmsg *
         return err_set(msg, ERR_INVALID, "a check needs a version");
     if (kind == TXN_ADD && value.n != 8)
         return err_set(msg, ERR_INVALID, "the number to add takes 8 bytes, not %zu", value.n);
-    if ((!(flags & OP_VERSION) && load64(p + 12)) || (!(flags & OP_TTL) && load64(p + 20)))
-        return err_set(msg, ERR_INVALID, "a version or time to live without its flag");
     return ERR_OK;
 }
 
@@ -178,8 +176,8 @@ static enum err decode_op(const struct binary *b, struct decoded *d, const uint8
                           .type = p[1],
                           .has_version = (p[2] & OP_VERSION) != 0,
                           .k = commit_ref(b->o.commit, key),
-                          .version = load64(p + 12),
-                          .ttl_ms = load64(p + 20)};
+                          .version = p[2] & OP_VERSION ? load64(p + 12) : 0,
+                          .ttl_ms = p[2] & OP_TTL ? load64(p + 20) : 0};
     commit_prefetch_slot(b->o.commit, &op->k);
     if (op->kind == TXN_ADD) {
         op->delta = (int64_t)load64(value.p);
