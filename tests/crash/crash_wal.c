@@ -524,42 +524,44 @@ static void step_drop(struct world *w)
         fail(w, "a drop fails");
 }
 
-static void replace_machine(struct world *w, struct os_sim *machine)
+// Goes on with the log on another machine; true if it was closed and nothing happened to it.
+static bool restart(struct world *w, struct os_sim *machine, bool durable)
 {
-    wal_abandon(w->wal);
+    if (w->wal)
+        wal_abandon(w->wal);
     w->wal = NULL;
     sim_free(w->machine);
     w->machine = machine;
     w->tap.under = sim_os(machine);
+    return reopen(w, durable);
 }
 
 static void step_kill(struct world *w)
 {
-    replace_machine(w, sim_clone(w->machine));
-    reopen(w, false);
+    restart(w, sim_clone(w->machine), false);
 }
 
 static void step_crash(struct world *w)
 {
-    uint64_t seed = next_random(&w->random);
-    replace_machine(w, sim_crash(w->machine, SIM_RANDOM, 0, seed));
-    reopen(w, true);
+    restart(w, sim_crash(w->machine, SIM_RANDOM, 0, next_random(&w->random)), true);
 }
 
 static void step_close(struct world *w)
 {
-    if (wal_close(w->wal) != ERR_OK)
-        fail(w, "a close fails");
+    enum err e = wal_close(w->wal);
     w->wal = NULL;
+    if (w->failed) { // a planted fault that struck only now
+        restart(w, sim_crash(w->machine, SIM_RANDOM, 0, next_random(&w->random)), true);
+        return;
+    }
+    if (e != ERR_OK)
+        fail(w, "a close fails");
     if (w->o.durable != w->o.last)
         fail(w, "a close leaves frames that are not durable");
     struct os_sim *machine =
         below(w, 2) ? sim_clone(w->machine) : sim_crash(w->machine, SIM_NONE, 0, w->next_tag);
-    sim_free(w->machine);
-    w->machine = machine;
-    w->tap.under = sim_os(machine);
     uint64_t last = w->o.last;
-    bool clean = reopen(w, true);
+    bool clean = restart(w, machine, true);
     if (w->o.last != last || !clean)
         fail(w, "a closed log is found %s, up to %" PRIu64, clean ? "clean" : "not clean",
              w->o.last);
@@ -598,12 +600,18 @@ static void step_full_disk(struct world *w)
     step_flush(w);
     sim_set_capacity(w->machine, UINT64_MAX);
     step_flush(w);
+    if (w->failed)
+        return;
     if (wal_out_of_space(w->wal) || (!step_append(w) && w->o.last < FRAMES))
         fail(w, "an append is refused though space has returned");
 }
 
 static void one_step(struct world *w)
 {
+    if (w->failed) { // a planted fault that struck late
+        step_crash(w);
+        return;
+    }
     if (w->o.last - w->o.after > LIVE)
         step_drop(w);
     switch (below(w, 40)) {
