@@ -258,16 +258,24 @@ static const struct exchange chunks[] = {
      OK200},
     {CHUNKED("23\r\n" NEW_Q "\r\n0\r\n\r\n") GET("/healthz"), OK200 "200 ok\n\n"},
     {CHUNKED("0\r\n\r\n"), FAIL("400", "JSON text is empty")},
-    {CHUNKED("x\r\n"), BAD("a chunk's size is not a hexadecimal number")},
-    {CHUNKED("\r\n"), BAD("a chunk's size is not a hexadecimal number")},
-    {CHUNKED("-1\r\n"), BAD("a chunk's size is not a hexadecimal number")},
-    {CHUNKED("2 \r\n[]"), BAD("a chunk's size is not a hexadecimal number")},
-    {CHUNKED("2\n[]\r\n0\r\n\r\n"), BAD("a line of a chunked body ends in LF without CR")},
-    {CHUNKED("2\r\n[]xx"), BAD("a chunk's data does not end in CRLF")},
-    {CHUNKED("2;\x01\r\n"), BAD("a control character in a chunked body")},
-    {CHUNKED("1001\r\n"), ERROR("413", "request body is over 4096 bytes") "closed\n"},
-    {CHUNKED("fffffffffffffffff\r\n"), ERROR("413", "request body is over 4096 bytes") "closed\n"},
-    {CHUNKED("2\r\n[]\r\n0\r\nnocolon\r\n"), BAD("a trailer field without a name")},
+    {CHUNKED("x\r\n"),
+     FAIL("400", "malformed request: a chunk's size is not a hexadecimal number") "closed\n"},
+    {CHUNKED("\r\n"),
+     FAIL("400", "malformed request: a chunk's size is not a hexadecimal number") "closed\n"},
+    {CHUNKED("-1\r\n"),
+     FAIL("400", "malformed request: a chunk's size is not a hexadecimal number") "closed\n"},
+    {CHUNKED("2 \r\n[]"),
+     FAIL("400", "malformed request: a chunk's size is not a hexadecimal number") "closed\n"},
+    {CHUNKED("2\n[]\r\n0\r\n\r\n"),
+     FAIL("400", "malformed request: a line of a chunked body ends in LF without CR") "closed\n"},
+    {CHUNKED("2\r\n[]xx"),
+     FAIL("400", "malformed request: a chunk's data does not end in CRLF") "closed\n"},
+    {CHUNKED("2;\x01\r\n"),
+     FAIL("400", "malformed request: a control character in a chunked body") "closed\n"},
+    {CHUNKED("1001\r\n"), FAIL("413", "request body is over 4096 bytes") "closed\n"},
+    {CHUNKED("fffffffffffffffff\r\n"), FAIL("413", "request body is over 4096 bytes") "closed\n"},
+    {CHUNKED("2\r\n[]\r\n0\r\nnocolon\r\n"),
+     FAIL("400", "malformed request: a trailer field without a name") "closed\n"},
 };
 
 // ---- writing ----
@@ -619,7 +627,9 @@ static void deadlines(void **state)
     w.conn->deadline = 1; // more of the head does not begin it anew
     feed(&w, "ET /heal");
     assert_int_equal(w.conn->deadline, 1);
-    feed(&w, "thz " H "\r\n");
+    feed(&w, "thz " H "\r\nGET /");
+    assert_int_equal(w.conn->deadline, 5000); // but the next head does
+    feed(&w, "healthz " H "\r\n");
     assert_int_equal(w.conn->deadline, 300000);
     feed(&w, POST("/v1/put", "Content-Length: 35\r\n", "["));
     assert_int_equal(w.conn->deadline, 30000);
@@ -627,8 +637,8 @@ static void deadlines(void **state)
     feed(&w, "{");
     assert_int_equal(w.conn->deadline, 30000);
     fake_conn_deadline(w.conn);
-    assert_output(
-        &w, "200 ok\n\n" ERROR("408", "the request's body made no progress for 30 s") "closed\n");
+    assert_output(&w, "200 ok\n\n200 ok\n\n" FAIL(
+                          "408", "the request's body made no progress for 30 s") "closed\n");
     world_close(&w);
     world_open(&w);
     feed(&w, "GET ");

@@ -202,10 +202,21 @@ static enum step finish(struct request *rq, uint64_t mark)
     return rq->head.keep_alive ? STEP_AGAIN : STEP_CLOSE;
 }
 
+// The head lies at the start of the in-buffer, also while the body is coming.
+static unsigned parse_head(struct request *rq, struct errmsg *msg)
+{
+    struct slice in = buf_slice(conn_in(rq->conn));
+    return head_parse(&rq->head, slice_of(in.p, rq->state->scan.size), msg);
+}
+
 // A refusal after which the rest of the input has no meaning.
 static enum step refuse_input(struct request *rq, unsigned status, const struct errmsg *m)
 {
     uint64_t mark = conn_mark(rq->conn);
+    struct errmsg ignored;
+    // In the middle of a body: its head was good, and tells how the path words its failures.
+    if (rq->state->phase != PHASE_HEAD && !parse_head(rq, &ignored))
+        split_target(rq);
     rq->head.keep_alive = false;
     reply_error(rq, status, m->text, NULL);
     buf_clear(conn_in(rq->conn));
@@ -276,6 +287,7 @@ static void next_request(struct http_conn *st, struct buf *in)
     st->phase = PHASE_HEAD;
     st->body_len = 0;
     st->scan = (struct head_scan){0};
+    st->timer = TIMER_NONE; // the next head's time begins anew
 }
 
 // Brings a request together at the start of the in-buffer.
@@ -289,7 +301,7 @@ static enum step gather(struct request *rq)
     if (s != STEP_RUN)
         return s;
     // After a wait the bytes may lie elsewhere: the head is parsed anew, never kept.
-    unsigned status = head_parse(&rq->head, slice_of(buf_head(in), st->scan.size), &m);
+    unsigned status = parse_head(rq, &m);
     if (status)
         return refuse_input(rq, status, &m);
     split_target(rq);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #define ARENA_BLOCK (64u << 10)
-// The widest growth from JSON is an array of short floats: "1e9," becomes 1000000000.0; an
-// empty-looking operation of 30 bytes takes a key_ref and a number, 32 bytes.
+// Arena bytes for each byte of a request: a number in an array takes 2 bytes there and 28 here, an
+// operation at least 30 there and, with a number and a key_ref, 40 here.
 #define ARENA_FACTOR 16u
 #define KEEP_OPS     1024u       // operations and
 #define KEEP_BLOCK   ARENA_BLOCK // arena bytes kept for the next request
