@@ -64,9 +64,9 @@ static void add_pin(void *arg, struct key_entry *e)
 static int by_space_and_key(const void *a, const void *b)
 {
     const struct pinned *x = a, *y = b;
-    int sx = entry_space(x->entry), sy = entry_space(y->entry);
+    enum key_space sx = entry_space(x->entry), sy = entry_space(y->entry);
     if (sx != sy)
-        return sx - sy;
+        return sx < sy ? -1 : 1;
     if (x->head != y->head)
         return x->head < y->head ? -1 : 1;
     return slice_compare(entry_key(x->entry), entry_key(y->entry));
@@ -154,6 +154,15 @@ static enum err add_lines(struct store_writer *w, struct pins *p, struct buf *b,
     return err;
 }
 
+// After an I/O error RocksDB takes no more writes until it is opened again, and what the disk holds
+// is not known: as with a failed sync of the log, only recovery can tell. A full disk is not that.
+static enum err store_said(struct commit *c, enum err e, const struct errmsg *msg)
+{
+    if ((e == ERR_IO || e == ERR_DAMAGED) && c->o.on_fatal)
+        c->o.on_fatal(c->o.arg, msg ? msg->text : err_text(e));
+    return e;
+}
+
 // Steps 3 to 6.
 static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, uint64_t wait_for,
                             struct errmsg *msg)
@@ -164,7 +173,8 @@ static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, u
     qsort(p->v, p->count, sizeof *p->v, by_space_and_key);
     enum err err = store_begin(c->store, &w);
     if (err)
-        return err_set(msg, err, "cannot begin a checkpoint: %s", err_text(err));
+        return store_said(c, err_set(msg, err, "cannot begin a checkpoint: %s", err_text(err)),
+                          msg);
     struct buf b;
     buf_init(&b, LIMIT_VALUE_HARD + LIMIT_KEY_HARD);
     err = write_entries(w, p, &b);
@@ -180,7 +190,7 @@ static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, u
         return err_set(msg, err, "cannot write a checkpoint: %s", err_text(err));
     }
     os_crash_point("checkpoint-written");
-    return store_commit(w, msg);
+    return store_said(c, store_commit(w, msg), msg);
 }
 
 static enum err run_checkpoint(struct commit *c, struct errmsg *msg)

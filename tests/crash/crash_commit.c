@@ -107,7 +107,8 @@ static struct commit_options options(struct os_sim *sim, struct run *r)
 
 static struct slice key_name(int i, char name[4])
 {
-    snprintf(name, 4, "k%d", i);
+    memcpy(name, "k0", 3);
+    name[1] = (char)('0' + i);
     return slice_of(name, 2);
 }
 
