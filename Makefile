@@ -12,6 +12,11 @@ deps: ## install the Debian packages a build needs (apt-get as root or sudo)
 	@tools/deps build
 
 run: build ## build and start the server with its embedded defaults
+	@echo "Starting varve with its defaults (data in ./varve-data; Ctrl-C stops it). In another terminal:"
+	@echo "  curl -d '[{\"key\":\"hello\",\"value\":\"world\",\"version\":0}]' http://127.0.0.1:8080/v1/put"
+	@echo "  curl 'http://127.0.0.1:8080/v1/get?key=hello'"
+	@echo "  $(RELEASE)/varve get hello        and   $(RELEASE)/varve --help"
+	@echo "  curl http://127.0.0.1:8080/metrics"
 	@exec $(RELEASE)/varve serve $(ARGS)
 
 build: deps ## release build, in build/release

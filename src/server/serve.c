@@ -222,16 +222,6 @@ static int shut(struct server *s)
     return status;
 }
 
-static void hint(const struct server *s)
-{
-    const char *http = config_text(s->config, CONFIG_server_http);
-    if (strcmp(http, "off"))
-        log_event(LOG_INFO, "try",
-                  "put=\"curl -d '[{\\\"key\\\":\\\"a\\\",\\\"value\\\":1,\\\"version\\\":0}]' "
-                  "http://%s/v1/put\" get=\"curl 'http://%s/v1/get?key=a'\"",
-                  http, http);
-}
-
 static void wait_for_signal(const sigset_t *signals)
 {
     int sig = 0;
@@ -264,7 +254,6 @@ static int run(struct config *config)
     }
     printf("ready\n");
     fflush(stdout);
-    hint(&s);
     wait_for_signal(&signals);
     int status = shut(&s);
     log_event(LOG_INFO, "stopped", "status=%d", status);
