@@ -237,12 +237,17 @@ void put_mark(struct wal *w, uint32_t mark)
 
 void flusher_wake(struct wal *w)
 {
-    // No lock: whoever appended did so with `lock` held, and the flusher sets `sleeping` under the
-    // same lock after it has seen that nothing has gathered, so an appender that came later sees it
-    // set.
-    if (atomic_load_explicit(&w->sleeping, memory_order_relaxed) &&
-        atomic_exchange(&w->sleeping, false))
+    // Whoever appended did so with `lock` held, and the flusher sets `sleeping` under the same lock
+    // after it has seen that nothing has gathered, so an appender that came later sees it set. Most
+    // kicks come from batches that only read: there is nothing to wake for.
+    if (!atomic_load_explicit(&w->sleeping, memory_order_relaxed) || wal_last(w) == wal_durable(w))
+        return;
+    // With `lock`, for then the flusher is in its wait, not on the way there: a signal that came
+    // before it waits would be lost, and with `sleeping` cleared every later one would be left out.
+    pthread_mutex_lock(&w->lock);
+    if (atomic_exchange(&w->sleeping, false))
         pthread_cond_signal(&w->work);
+    pthread_mutex_unlock(&w->lock);
 }
 
 bool wait_ns(struct wal *w, pthread_cond_t *c, uint64_t ns)

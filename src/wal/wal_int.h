@@ -72,7 +72,7 @@ struct wal {
     bool closing;   // no more appends; the threads end when everything is written
     bool abandoned; // the threads end at once
     atomic_bool failed;
-    atomic_bool sleeping; // the flusher waits for work; changed with `lock` held, or by a waker
+    atomic_bool sleeping; // the flusher waits for work; changed with `lock` held
     atomic_bool out_of_space;
     unsigned waiters; // in wal_wait
     unsigned blocked; // in wal_append for room

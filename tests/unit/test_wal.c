@@ -584,6 +584,38 @@ static void test_clients_batch_time(void **state)
     run_clients(&o, 30, true);
 }
 
+struct kicker {
+    struct wal *w;
+    atomic_bool stop;
+    pthread_t thread;
+};
+
+static void *kicker_main(void *arg)
+{
+    struct kicker *k = arg;
+    while (!atomic_load(&k->stop))
+        wal_kick(k->w);
+    return NULL;
+}
+
+// Kicks by those who appended nothing come at any moment, also when the flusher is about to sleep;
+// the next appender still wakes it. This test hangs where it does not.
+static void test_idle_kicks(void **state)
+{
+    struct wal_options o = options();
+    for (uint64_t i = 0; i < 100; i++) {
+        struct kicker k = {.w = open_expecting(&o, 0, i, NULL)};
+        assert_ok(wal_start(k.w));
+        pthread_create(&k.thread, NULL, kicker_main, &k);
+        usleep(1000);
+        assert_ok(append(k.w, 10));
+        assert_ok(wal_wait(k.w, i + 1));
+        atomic_store(&k.stop, true);
+        pthread_join(k.thread, NULL);
+        wal_abandon(k.w);
+    }
+}
+
 // Left alone, the log marks its end: from then on damage to the last frame is seen.
 static void test_idle_mark(void **state)
 {
@@ -627,6 +659,7 @@ int main(void)
         T(test_clients_wait),
         T(test_clients_fill_the_buffer),
         T(test_clients_batch_time),
+        T(test_idle_kicks),
         T(test_idle_mark),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
