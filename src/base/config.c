@@ -416,9 +416,9 @@ enum err config_load_env(struct config *c, struct errmsg *msg)
 {
     for (char **e = environ; e && *e; e++) {
         const char *entry = *e, *equals = strchr(entry, '=');
-        // The last two are for the test suite and the benchmarks.
+        // The last three are for the test suite, the benchmarks and the command line.
         if (!equals || !starts_with(entry, "VARVE_") || starts_with(entry, "VARVE_TEST_") ||
-            starts_with(entry, "VARVE_BENCH_"))
+            starts_with(entry, "VARVE_BENCH_") || starts_with(entry, "VARVE_SERVER="))
             continue;
         char name[2 * NAME_MAX_BYTES];
         (void)snprintf(name, sizeof name, "%.*s", (int)(equals - entry), entry);

@@ -88,10 +88,10 @@ static enum verdict judge_varve(const struct bench_conn *c, unsigned status, str
     enum bench_op op = c->thread->spec->op;
     if (op == BENCH_GET && status == 200 && !c->thread->layout->uuid)
         return right_body(c, body) ? HIT : WRONG;
-    if ((op == BENCH_GET || op == BENCH_DELETE) && status == 404)
+    if (op == BENCH_GET && status == 404)
         return MISS;
-    if (op == BENCH_DELETE)
-        return status == 200 ? HIT : WRONG;
+    if (op == BENCH_DELETE && status == 200)
+        return holds(body, "\"deleted\":true") ? HIT : MISS;
     if (status == 409)
         return CONFLICT;
     return status == 200 && holds(body, "\"Success\"") ? HIT : WRONG;

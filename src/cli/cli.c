@@ -5,6 +5,15 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    {"get", "KEY", "read a key", command_get, NULL},
+    {"put", "KEY VALUE|-", "write a key", command_put, NULL},
+    {"delete", "KEY", "delete a key", command_delete, NULL},
+    {"txn", "FILE|-", "commit checks and changes as one", command_txn, NULL},
+    {"list", "", "list keys in order", command_list, NULL},
+    {"dump", "[FILE]", "write all keys as JSON lines", command_dump, NULL},
+    {"restore", "[FILE]", "read keys from JSON lines", command_restore, NULL},
+    {"stat", "", "show what the server counts", command_stat, NULL},
+    {"check", "", "verify a data directory that no server has open", command_check, NULL},
     {"bench", "", "measure a server", command_bench, NULL},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };

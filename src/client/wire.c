@@ -73,7 +73,7 @@ static void put_op(struct buf *b, const struct varve_op *op)
     };
     store32(head + 4, (uint32_t)op->key_size);
     store32(head + 8, (uint32_t)value.n);
-    store64(head + 12, op->version);
+    store64(head + 12, versioned ? op->version : 0);
     store64(head + 20, op->ttl_ms);
     buf_put(b, head, sizeof head);
     buf_put(b, op->key, op->key_size);
