@@ -235,7 +235,6 @@ void reply_error(struct request *rq, unsigned status, const char *text, const ch
 // The status and text that go with `e`; msg, if it holds text, is more exact.
 void reply_err(struct request *rq, enum err e, const struct errmsg *msg);
 // Parts of a body.
-void reply_text(struct request *rq, const char *s);
 void reply_uint(struct request *rq, uint64_t v);
 void reply_bytes(struct request *rq, struct slice s);
 void reply_value(struct request *rq, const struct value_view *v);
@@ -247,6 +246,17 @@ static inline void reply_note(struct request *rq, enum err e)
 {
     if (e && !rq->failed)
         rq->failed = e;
+}
+
+// Inline, so that a literal's length is known.
+static inline void reply_text(struct request *rq, const char *s)
+{
+    size_t n = strlen(s);
+    enum err e = buf_reserve(rq->out, n);
+    if (e)
+        reply_note(rq, e);
+    else
+        buf_put(rq->out, s, n);
 }
 
 // ---- keys.c, txn.c ----

@@ -193,11 +193,6 @@ void reply_err(struct request *rq, enum err e, const struct errmsg *msg)
     }
 }
 
-void reply_text(struct request *rq, const char *s)
-{
-    reply_note(rq, buf_append(rq->out, s, strlen(s)));
-}
-
 void reply_uint(struct request *rq, uint64_t v)
 {
     reply_note(rq, json_put_uint(rq->out, v));
