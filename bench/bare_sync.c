@@ -5,7 +5,8 @@
 //
 //     varve-bare-sync --file PATH [--bytes N] [--duration MS]
 //
-// PATH is made and removed. Prints one JSON object; latencies are in microseconds.
+// PATH is kept, so that a further run need not fill it again; PATH.append is made and removed.
+// Prints one JSON object; latencies are in microseconds.
 #include "cli/histogram.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PREALLOCATED = 64 << 20, MAX_BYTES = 1 << 20 };
+enum { PREALLOCATED = 16 << 20, MAX_BYTES = 1 << 20 };
 
 static void die(const char *what)
 {
@@ -37,24 +39,32 @@ static void write_at(int fd, const char *p, size_t n, uint64_t off)
         die("write");
 }
 
-static int make_file(const char *path, bool filled)
+static int open_file(const char *path)
 {
-    static char zeros[MAX_BYTES];
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         die(path);
-    for (uint64_t off = 0; filled && off < PREALLOCATED; off += sizeof zeros)
-        write_at(fd, zeros, sizeof zeros, off);
-    if (fsync(fd) != 0)
-        die("fsync");
     return fd;
 }
 
-static void run(const char *path, bool overwrite, size_t bytes, uint64_t duration_ms,
-                struct histogram *h)
+// Full of zeros or of what an earlier run wrote; synced.
+static void fill_file(int fd)
+{
+    static char zeros[MAX_BYTES];
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        die("stat");
+    if (st.st_size == PREALLOCATED)
+        return;
+    for (uint64_t off = 0; off < PREALLOCATED; off += sizeof zeros)
+        write_at(fd, zeros, sizeof zeros, off);
+    if (fsync(fd) != 0)
+        die("fsync");
+}
+
+static void run(int fd, bool overwrite, size_t bytes, uint64_t duration_ms, struct histogram *h)
 {
     static char data[MAX_BYTES];
-    int fd = make_file(path, overwrite);
     uint64_t off = 0, end = now_ns() + duration_ms * 1000000u, at;
     memset(h, 0, sizeof *h);
     memset(data, 'x', bytes);
@@ -67,8 +77,6 @@ static void run(const char *path, bool overwrite, size_t bytes, uint64_t duratio
         histogram_add(h, now_ns() - at, 1);
         off += bytes;
     }
-    close(fd);
-    unlink(path);
 }
 
 static void print(const char *name, const struct histogram *h)
@@ -109,10 +117,20 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: varve-bare-sync --file PATH [--bytes N] [--duration MS]\n");
         return 2;
     }
+    char appended[4096];
+    int n = snprintf(appended, sizeof appended, "%s.append", file);
+    if (n < 0 || (size_t)n >= sizeof appended) {
+        errno = ENAMETOOLONG;
+        die(file);
+    }
+    int over = open_file(file), past = open_file(appended);
+    if (unlink(appended) != 0)
+        die(appended);
+    fill_file(over);
     printf("{\"bytes\":%llu,", (unsigned long long)bytes);
-    run(file, true, bytes, duration, &h);
+    run(over, true, bytes, duration, &h);
     print("overwrite", &h);
-    run(file, false, bytes, duration, &h);
+    run(past, false, bytes, duration, &h);
     printf(",");
     print("append", &h);
     printf("}\n");

@@ -361,11 +361,16 @@ class LargeSpace:
         self.keys = bench.options.keys
         # Room for all keys as dirty entries, so that nothing is evicted or waits.
         self.flags = ["--storage-memory-limit", "16g"]
+        if bench.options.quick:
+            self.flags += ["--storage-checkpoint-interval", "3s"]
         self.server = bench.varve(*self.flags)
         self.rss_empty = self.server.memory()
-        bench.fill(self.server, "binary", self.server.binary, self.keys, self.VALUE)
+        self.fill()
         self.rss_loaded = self.server.memory()
         self.metrics = self.server.metrics()
+
+    def fill(self):
+        self.bench.fill(self.server, "binary", self.server.binary, self.keys, self.VALUE)
 
     def settle(self):
         """Waits until all is checkpointed; False if that did not come."""
@@ -435,11 +440,11 @@ class Relay:
 
 
 def number(v):
-    """A number for people: three or four digits that count."""
+    """A number for people: three digits that count."""
     if v is None:
         return "-"
-    if isinstance(v, str):
-        return v
+    if isinstance(v, int) and abs(v) < 1e4:
+        return str(v)
     if abs(v) >= 1e6:
         return f"{v / 1e6:.2f}M"
     if abs(v) >= 1e4:
