@@ -153,8 +153,13 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, error, _):
+        ended = self.process.poll()
         self.end()
+        if isinstance(error, Failed) and ended is not None:
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise Failed(f"{error}; {type(self).__name__.lower()} had ended with {ended}: "
+                         + " | ".join(tail)) from error
 
 
 class Varve(Server):
