@@ -290,7 +290,7 @@ def restart(bench):
 
     space.fill()
     seconds = space.restart(signal.SIGKILL)
-    line("after kill -9 in the middle of writing all of them again", seconds, recovered())
+    line("after kill -9 at the end of writing all of them again", seconds, recovered())
     spot_check(bench, space.server, space.keys)
     for what, sig in (("after SIGTERM", signal.SIGTERM), ("after kill -9", signal.SIGKILL)):
         times = []
