@@ -364,17 +364,27 @@ static bool reserve_slot(struct keys *k, struct shard *s)
     return t.at && need + s->tombs < t.mask; // rather crowded than refused
 }
 
-// Halves the array, or better, when that leaves it at most 5/8 full: far enough from both the load
-// that grows it and the one that shrinks it again.
-static void shrink(struct keys *k, struct shard *s)
+// The least array at most 5/8 full: far enough from the load that grows it and, being half the
+// size, from the one that shrinks it again.
+static unsigned snug_log2(const struct shard *s)
 {
-    struct slots t = shard_slots(s);
     uint64_t need = s->count + s->reserved + 1;
     unsigned log2 = TABLE_LOG2_MIN;
     while (need > (5ull << log2) / 8)
         log2++;
-    if (t.at && 1ull << log2 < t.mask + 1)
-        (void)rehash(k, s, log2); // without memory for it, it stays large
+    return log2;
+}
+
+static bool oversized(const struct shard *s)
+{
+    struct slots t = shard_slots(s);
+    return t.at && 1ull << snug_log2(s) < t.mask + 1;
+}
+
+// False when there was nothing to shrink, or no memory to do it: then the array stays large.
+static bool shrink(struct keys *k, struct shard *s)
+{
+    return oversized(s) && rehash(k, s, snug_log2(s));
 }
 
 // ---- writing
@@ -582,11 +592,14 @@ static void compact(struct keys *k, struct shard *s, uint64_t target)
             ;
 }
 
-// Moves the hand until what is in use is at most `goal` bytes. Returns what is left of `steps`.
-static uint64_t sweep(struct shard *s, uint64_t goal, uint64_t steps)
+// Moves the hand until what is in use is at most `goal` bytes, or the array has become too large if
+// that is asked for. Returns what is left of `steps`.
+static uint64_t sweep(struct shard *s, uint64_t goal, bool until_oversized, uint64_t steps)
 {
     struct slots t = shard_slots(s);
     for (; steps && s->heap.used + slot_bytes(s) > goal; steps--) {
+        if (until_oversized && oversized(s))
+            break;
         uint64_t i = s->hand;
         s->hand = (i + 1) & t.mask;
         prefetch_ahead(t, i);
@@ -607,19 +620,30 @@ static uint64_t sweep(struct shard *s, uint64_t goal, uint64_t steps)
     return steps;
 }
 
+// Steps of two rounds of the hand: one clears the used marks, the next evicts.
+static uint64_t two_rounds(const struct shard *s)
+{
+    struct slots t = shard_slots(s);
+    return t.at ? 2 * (t.mask + 1) : 0;
+}
+
 uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target)
 {
     struct shard *s = numbered_shard(k, shard);
     uint64_t before = shard_bytes(s);
-    struct slots t = shard_slots(s);
-    uint64_t steps = t.at ? 2 * (t.mask + 1) : 0;
     // What goes leaves holes in slabs. compact() closes most: a sixteenth is allowed for the rest,
     // and where that was too little (a small shard is few slabs), as much more goes as it fell
     // short.
     uint64_t goal = target - target / 16;
+    uint64_t steps = two_rounds(s);
+    bool can_shrink = true;
     while (steps && shard_bytes(s) > target) {
-        steps = sweep(s, goal, steps);
-        shrink(k, s);
+        steps = sweep(s, goal, can_shrink, steps);
+        if (can_shrink && oversized(s)) {
+            can_shrink = shrink(k, s);
+            steps = can_shrink ? two_rounds(s) : steps;
+            continue;
+        }
         compact(k, s, target);
         uint64_t in_use = s->heap.used + slot_bytes(s);
         uint64_t over = shard_bytes(s) - target; // meaningless, and not used, when at the target
@@ -693,7 +717,7 @@ void keys_unpin(struct keys *k, unsigned shard, bool written)
     for (uint64_t i = 0; s->pinned; i++)
         if (t.at[i] & SLOT_PINNED)
             unpin_slot(s, t, i, written);
-    shrink(k, s);
+    (void)shrink(k, s);
     shard_tell(k, s);
 }
 
