@@ -30,3 +30,8 @@ void os_pages_drop(void *p, size_t n)
     // Cannot fail on anonymous memory that is not locked; if it is, the memory stays in use.
     (void)madvise(p, n, MADV_DONTNEED);
 }
+
+void os_pages_huge(void *p, size_t n, bool on)
+{
+    (void)madvise(p, n, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}

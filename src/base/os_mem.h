@@ -3,6 +3,7 @@
 #ifndef VARVE_BASE_OS_MEM_H
 #define VARVE_BASE_OS_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 // Address space of `n` bytes, reading as zeros, aligned; a page takes memory when it is first
@@ -11,5 +12,8 @@ void *os_pages_map(size_t n, size_t align);
 void os_pages_unmap(void *p, size_t n);
 // Gives the memory back and keeps the address space, which then reads as zeros.
 void os_pages_drop(void *p, size_t n);
+// Asks for huge pages, or for none, in this range; a hint that some machines do not follow. After
+// os_pages_drop of single pages ask for none, or the kernel may put whole huge pages back.
+void os_pages_huge(void *p, size_t n, bool on);
 
 #endif

@@ -18,6 +18,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "base/os_mem.h"
 #include "table/slab.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -30,6 +31,9 @@
 #define SLOT_PINNED    (1ull << 44)
 #define SLOT_TAG_SHIFT 45
 #define HASH_TAG_SHIFT 36 // below the shard's 8 bits, above any index
+
+#define SLOTS_PAGED ((size_t)64 << 10)  // bytes from which an array is mapped, not malloc'ed
+#define SLOTS_HUGE  ((size_t)256 << 10) // and from which it asks for huge pages
 
 enum {
     TABLE_LOG2_MIN = 4, // slots of the smallest array
@@ -87,6 +91,29 @@ static struct slots slots_of(uintptr_t table)
 static struct slots shard_slots(const struct shard *s)
 {
     return slots_of(atomic_load_explicit(&s->table, memory_order_relaxed));
+}
+
+// An array of empty slots, NULL when memory is out. Large ones come page by page, so that all their
+// memory goes back when they are outgrown.
+static uint64_t *slots_new(size_t bytes)
+{
+    if (bytes >= SLOTS_PAGED) {
+        uint64_t *paged = os_pages_map(bytes, 4096);
+        if (paged && bytes >= SLOTS_HUGE)
+            os_pages_huge(paged, bytes, true);
+        return paged;
+    }
+    uint64_t *small = aligned_alloc(64, bytes);
+    return small ? memset(small, 0, bytes) : NULL;
+}
+
+static void slots_free(struct slots t)
+{
+    size_t bytes = t.at ? (t.mask + 1) * sizeof *t.at : 0;
+    if (bytes >= SLOTS_PAGED)
+        os_pages_unmap(t.at, bytes);
+    else
+        free(t.at);
 }
 
 static bool slot_holds_entry(uint64_t slot)
@@ -205,7 +232,7 @@ static void shard_release(struct shard *s)
         slab_free(&s->heap, s->aside[i], entry_size(s->aside[i]));
     VERIFY(s->heap.large == 0);
     free(s->aside);
-    free(t.at);
+    slots_free(t);
     VERIFY(pthread_mutex_destroy(&s->lock) == 0);
 }
 
@@ -324,11 +351,9 @@ static void prefetch_ahead(struct slots t, uint64_t i)
 static bool rehash(struct keys *k, struct shard *s, unsigned log2)
 {
     VERIFY(log2 <= TABLE_LOG2_MAX);
-    size_t bytes = sizeof(uint64_t) << log2;
-    uint64_t *fresh = aligned_alloc(64, bytes);
+    uint64_t *fresh = slots_new(sizeof *fresh << log2);
     if (!fresh)
         return false;
-    memset(fresh, 0, bytes);
     struct slots from = shard_slots(s);
     uint64_t mask = (1ull << log2) - 1;
     VERIFY(s->count + s->reserved <= slots_limit(mask + 1));
@@ -344,7 +369,7 @@ static bool rehash(struct keys *k, struct shard *s, unsigned log2)
     s->tombs = 0;
     s->hand &= mask;
     atomic_store_explicit(&s->table, (uintptr_t)fresh | log2, memory_order_relaxed);
-    free(from.at);
+    slots_free(from);
     return true;
 }
 

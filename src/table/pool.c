@@ -11,11 +11,17 @@
 #define RUN_WORDS     (RUN_BYTES / 4096 / 64) // of a bitmap with a bit a block of the smallest size
 #define IDLE_ALLOWED  ((uint64_t)1 << 20)     // idle bytes that are never worth giving back
 #define IDLE_FRACTION 16u                     // beyond that, this part of the bytes in use
+#define HUGE_PAGE     ((size_t)2 << 20)
+// From this many bytes in use, new runs of small blocks ask for huge pages: a lookup in RAM costs
+// half as much when its address is still in the TLB. Small stores do not, as a huge page is taken
+// whole.
+#define HUGE_FROM ((uint64_t)32 << 20)
 
 struct pool_run {
     struct pool_run *next, *prev; // circular; see struct pool
     uint8_t *base;
     enum pool_kind kind;
+    bool huge;
     unsigned free_count;
     unsigned idle_count;
     uint64_t free[RUN_WORDS]; // block i is free
@@ -86,17 +92,20 @@ void pool_free(struct pool *p)
     free(p);
 }
 
-static struct pool_run *run_new(enum pool_kind kind)
+static struct pool_run *run_new(enum pool_kind kind, bool huge)
 {
     struct pool_run *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
-    r->base = os_pages_map(RUN_BYTES, pool_block_size(POOL_64K));
+    r->base = os_pages_map(RUN_BYTES, HUGE_PAGE);
     if (!r->base) {
         free(r);
         return NULL;
     }
     r->kind = kind;
+    r->huge = huge;
+    if (huge)
+        os_pages_huge(r->base, RUN_BYTES, true);
     r->free_count = run_blocks(kind);
     for (unsigned i = 0; i < r->free_count; i++)
         r->free[i / 64] |= 1ull << (i % 64);
@@ -116,7 +125,7 @@ static void *take(struct pool *p, enum pool_kind kind, struct pool_run **run)
 {
     struct pool_run *r = p->runs[kind];
     if (!r || !r->free_count) {
-        r = run_new(kind);
+        r = run_new(kind, kind == POOL_4K && p->taken_bytes >= HUGE_FROM);
         if (!r)
             return NULL;
         run_link(&p->runs[kind], r, true);
@@ -152,6 +161,8 @@ static void run_drop_idle(struct pool_run *r)
 {
     size_t size = pool_block_size(r->kind);
     unsigned count = run_blocks(r->kind);
+    if (r->huge && r->idle_count)
+        os_pages_huge(r->base, RUN_BYTES, r->huge = false);
     for (unsigned i = 0; i < count && r->idle_count; i++) {
         unsigned end = i;
         for (; end < count && r->idle[end / 64] >> (end % 64) & 1; end++)

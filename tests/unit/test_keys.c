@@ -143,7 +143,7 @@ static void model_write(struct model *m, unsigned id)
         value[i] = value_byte(f.version, id, i);
     uint64_t hash = keys_hash(m->k, key.space, key.s);
     keys_lock(m->k, keys_shard(hash));
-    const struct key_entry *found = keys_find(m->k, hash, key.space, key.s);
+    struct key_entry *found = keys_find(m->k, hash, key.space, key.s);
     struct key_fields fields = {.space = key.space,
                                 .type = VALUE_BYTES,
                                 .absent = f.absent,
@@ -151,6 +151,12 @@ static void model_write(struct model *m, unsigned id)
                                 .expires_ms = f.expires,
                                 .key = key.s,
                                 .value = slice_of(value, f.value_len)};
+    if (found && keys_fits(found, &fields) && below(&m->rnd, 2)) {
+        keys_overwrite(m->k, hash, found, &fields, f.version);
+        keys_unlock(m->k, keys_shard(hash));
+        m->now[id] = f;
+        return;
+    }
     struct key_entry *e = keys_prepare(m->k, hash, &fields);
     assert_non_null(e);
     assert_int_equal((uintptr_t)e % 16, 0);
