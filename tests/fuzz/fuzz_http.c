@@ -60,8 +60,8 @@ static void drop_continues(struct buf *out)
 {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     size_t n = sizeof line - 1;
-    uint8_t *at;
-    while (buf_len(out) && (at = memmem(buf_head(out), buf_len(out), line, n))) {
+    uint8_t *at = buf_head(out);
+    while (at && (at = memmem(at, (size_t)(buf_tail(out) - at), line, n))) {
         memmove(at, at + n, (size_t)(buf_tail(out) - at) - n);
         out->end -= n;
     }
@@ -71,7 +71,7 @@ static void check_replies(struct slice out)
 {
     struct json_parser *p = json_parser_new(1u << 20);
     VERIFY(p);
-    while (out.n) {
+    while (out.p && out.n) {
         const uint8_t *end = memmem(out.p, out.n, "\r\n\r\n", 4);
         VERIFY(end && memcmp(out.p, "HTTP/1.1 ", 9) == 0);
         size_t head = (size_t)(end - out.p) + 4;
