@@ -213,12 +213,12 @@ static int shut(struct server *s)
             status = EXIT_BROKEN;
         }
     }
+    if (s->net)
+        net_free(s->net); // closes what connections are left, which still asks their protocols
     if (s->http)
         http_free(s->http);
     if (s->binary)
         binary_free(s->binary);
-    if (s->net)
-        net_free(s->net);
     return status;
 }
 
