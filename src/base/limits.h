@@ -8,8 +8,8 @@
 #define LIMIT_TXN_OPS            100000u      // operations in one transaction
 #define LIMIT_WAL_FRAME          (80u << 20)  // payload bytes of one frame
 #define LIMIT_WAL_BUFFER         (96u << 20)  // bytes accepted and not yet written by the flusher
-#define LIMIT_HTTP_HEADERS       (16u << 10)  // bytes of request line and headers
-#define LIMIT_HTTP_URL           (32u << 10)  // bytes of the request target
+#define LIMIT_HTTP_HEADERS       (16u << 10)  // bytes of a request's header fields
+#define LIMIT_HTTP_URL           (32u << 10)  // bytes of its request line
 #define LIMIT_JSON_DEPTH         128u         // arrays and objects inside one another
 #define LIMIT_LIST               10000u       // keys in one listing page
 #define LIMIT_THREADS            256u         // event-loop threads
