@@ -84,7 +84,7 @@ static const char *what_is_wrong(const struct change *c)
     return NULL;
 }
 
-// ---- writing ------------------------------------------------------------------------------------
+// ---- writing
 
 static size_t varint_size(uint64_t v)
 {
@@ -198,7 +198,7 @@ void op_append(struct buf *b, const struct change *c)
     b->end = (size_t)(end - b->data);
 }
 
-// ---- reading ------------------------------------------------------------------------------------
+// ---- reading
 
 static bool read_varint(struct slice *s, uint64_t *v)
 {
@@ -369,7 +369,6 @@ enum err op_next(struct op_reader *r, struct change *c, struct errmsg *msg)
 }
 
 // ---- for people
-// -----------------------------------------------------------------------------------
 
 const char *value_type_name(enum value_type t)
 {

@@ -1,96 +1,31 @@
-// A shard is an array of slots, a power of two, probed linearly from (hash & mask), at most 7/8
-// full.
-//
-//   slot   bits 0-42   the entry's address / 16
-//          bit  43     dirty
-//          bit  44     pinned: a checkpoint is reading the entry (it is clean then)
-//          bits 45-63  tag: 19 bits of the hash
-//   0 is a slot never used, 1 one whose entry went (a tombstone): a probe passes it, an insert
-//   takes it.
-//
-// Dirty and pinned stand in the slot so that collecting entries for a checkpoint reads the slots
-// only. Entries pinned and then replaced wait in `aside` until keys_unpin.
-//
-// Locks. Everything in a shard is guarded by its mutex but `table`, which keys_prefetch_slot reads
-// without: it holds the array's address and size in one word, and nothing behind it is read.
-#include "table/keys.h"
+#include "table/keys_int.h"
 
-#include "base/assert.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/os_mem.h"
-#include "table/slab.h"
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-
-#define SLOT_EMPTY     0ull
-#define SLOT_TOMB      1ull
-#define SLOT_POINTER   ((1ull << 43) - 1)
-#define SLOT_DIRTY     (1ull << 43)
-#define SLOT_PINNED    (1ull << 44)
-#define SLOT_TAG_SHIFT 45
-#define HASH_TAG_SHIFT 36 // below the shard's 8 bits, above any index
 
 #define SLOTS_PAGED ((size_t)64 << 10)  // bytes from which an array is mapped, not malloc'ed
 #define SLOTS_HUGE  ((size_t)256 << 10) // and from which it asks for huge pages
 
-enum {
-    TABLE_LOG2_MIN = 4, // slots of the smallest array
-    TABLE_LOG2_MAX = 36,
-    TABLE_LOG2_MASK = 63, // low bits of `table`; arrays are 64-byte aligned
-    AHEAD = 12,           // slots by which a scan prefetches the entries
-    COUNT_STEP = 4096,    // bytes a shard's memory may drift from what the global counter knows
-};
-
-struct __attribute__((aligned(64))) shard {
-    pthread_mutex_t lock;
-    _Atomic uintptr_t table; // address of the slots | log2 of their number; 0: none yet
-    bool complete;
-    uint64_t lookups; // calls of keys_find; in the line that the lock has brought in
-
-    uint64_t count;    // entries in slots
-    uint64_t live;     // of those, with a value
-    uint64_t dirty;    // slots with SLOT_DIRTY
-    uint64_t pinned;   // slots with SLOT_PINNED
-    uint64_t tombs;    // slots that are SLOT_TOMB
-    uint64_t reserved; // prepared entries not yet published
-    uint64_t hand;     // next slot the eviction looks at
-    uint64_t evictions;
-    uint64_t writes;          // dirty entries published
-    uint64_t unwritten_bytes; // of entries dirty, pinned or aside
-    uint64_t told_bytes;      // what the global counters know of this shard
-    uint64_t told_unwritten;
-    struct key_entry **aside; // pinned entries that were replaced
-    size_t aside_count, aside_cap;
-    struct slab_heap heap;
-};
-
-struct keys {
-    uint64_t seed;
-    struct pool *pool;
-    _Alignas(64) _Atomic uint64_t bytes; // sums, each shard off by less than COUNT_STEP
-    _Atomic uint64_t unwritten_bytes;
-    struct shard shards[KEYS_SHARDS];
-};
-
-// An array of slots, taken apart from a shard's `table`.
-struct slots {
-    uint64_t *at; // NULL: none
-    uint64_t mask;
-};
-
-static struct slots slots_of(uintptr_t table)
+static struct shard *hash_shard(struct keys *k, uint64_t hash)
 {
-    return (struct slots){
-        (uint64_t *)(table & ~(uintptr_t)TABLE_LOG2_MASK), // NOLINT: a tagged pointer
-        (1ull << (table & TABLE_LOG2_MASK)) - 1,
-    };
+    return &k->shards[keys_shard(hash)];
 }
 
-static struct slots shard_slots(const struct shard *s)
+static void tell(_Atomic uint64_t *sum, uint64_t *told, uint64_t now)
 {
-    return slots_of(atomic_load_explicit(&s->table, memory_order_relaxed));
+    uint64_t change = now - *told; // modulo 2^64, as the sum
+    if (change + COUNT_STEP < 2 * COUNT_STEP)
+        return;
+    atomic_fetch_add_explicit(sum, change, memory_order_relaxed);
+    *told = now;
+}
+
+void shard_tell(struct keys *k, struct shard *s)
+{
+    tell(&k->bytes, &s->told_bytes, shard_bytes(s));
+    tell(&k->unwritten_bytes, &s->told_unwritten, s->unwritten_bytes);
 }
 
 // An array of empty slots, NULL when memory is out. Large ones come page by page, so that all their
@@ -116,88 +51,7 @@ static void slots_free(struct slots t)
         free(t.at);
 }
 
-static bool slot_holds_entry(uint64_t slot)
-{
-    return slot > SLOT_TOMB;
-}
-
-static struct key_entry *slot_entry(uint64_t slot)
-{
-    return (struct key_entry *)(uintptr_t)((slot & SLOT_POINTER) << 4); // NOLINT: a packed pointer
-}
-
-static uint64_t hash_tag(uint64_t hash)
-{
-    return hash >> HASH_TAG_SHIFT << SLOT_TAG_SHIFT;
-}
-
-static uint64_t make_slot(const struct key_entry *e, uint64_t hash, uint64_t marks)
-{
-    uint64_t p = (uint64_t)(uintptr_t)e;
-    VERIFY(p >> 47 == 0 && (p & 15) == 0 && p > 16);
-    return p >> 4 | marks | hash_tag(hash);
-}
-
-static size_t fields_size(size_t key_len, size_t value_len, bool expires)
-{
-    return sizeof(struct key_entry) + (expires ? 8 : 0) + key_len + value_len;
-}
-
-static size_t entry_size(const struct key_entry *e)
-{
-    return fields_size(e->key_len, e->value_len, e->flags & ENTRY_EXPIRES);
-}
-
-static uint64_t entry_usable(struct key_entry *e)
-{
-    return slab_usable(e, entry_size(e));
-}
-
-static uint64_t entry_hash(const struct keys *k, const struct key_entry *e)
-{
-    return keys_hash(k, entry_space(e), entry_key(e));
-}
-
-static uint64_t slot_bytes(const struct shard *s)
-{
-    struct slots t = shard_slots(s);
-    return (t.at ? (t.mask + 1) * sizeof *t.at : 0) + s->aside_cap * sizeof(struct key_entry *);
-}
-
-static uint64_t shard_bytes(const struct shard *s)
-{
-    return s->heap.bytes + slot_bytes(s);
-}
-
-static void tell(_Atomic uint64_t *sum, uint64_t *told, uint64_t now)
-{
-    uint64_t change = now - *told; // modulo 2^64, as the sum
-    if (change + COUNT_STEP < 2 * COUNT_STEP)
-        return;
-    atomic_fetch_add_explicit(sum, change, memory_order_relaxed);
-    *told = now;
-}
-
-// Brings the global counters up to date; after anything that changed the shard's memory.
-static void shard_tell(struct keys *k, struct shard *s)
-{
-    tell(&k->bytes, &s->told_bytes, shard_bytes(s));
-    tell(&k->unwritten_bytes, &s->told_unwritten, s->unwritten_bytes);
-}
-
-static struct shard *hash_shard(struct keys *k, uint64_t hash)
-{
-    return &k->shards[keys_shard(hash)];
-}
-
-static struct shard *numbered_shard(struct keys *k, unsigned shard)
-{
-    VERIFY(shard < KEYS_SHARDS);
-    return &k->shards[shard];
-}
-
 // ---- life
-// -----------------------------------------------------------------------------------------
 
 struct keys *keys_new(uint64_t hash_seed, bool complete)
 {
@@ -268,7 +122,6 @@ bool keys_complete(const struct keys *k, unsigned shard)
 }
 
 // ---- finding
-// --------------------------------------------------------------------------------------
 
 void keys_prefetch_slot(const struct keys *k, uint64_t hash)
 {
@@ -302,9 +155,8 @@ static bool entry_is(const struct key_entry *e, enum key_space space, struct sli
            memcmp(entry_key(e).p, key.p, key.n) == 0;
 }
 
-// The slot that holds this key, or NULL and in *room the slot where it belongs. The array exists.
-static uint64_t *find_slot(struct slots t, uint64_t hash, enum key_space space, struct slice key,
-                           uint64_t **room)
+uint64_t *shard_find(struct slots t, uint64_t hash, enum key_space space, struct slice key,
+                     uint64_t **room)
 {
     uint64_t tag = hash_tag(hash);
     uint64_t *tomb = NULL;
@@ -329,22 +181,16 @@ struct key_entry *keys_find(struct keys *k, uint64_t hash, enum key_space space,
     if (!t.at)
         return NULL;
     uint64_t *room;
-    const uint64_t *slot = find_slot(t, hash, space, key, &room);
+    const uint64_t *slot = shard_find(t, hash, space, key, &room);
     return slot ? slot_entry(*slot) : NULL;
 }
 
 // ---- growing and shrinking
-// ------------------------------------------------------------------------
 
 // Slots that may be taken, tombstones included, so that probes stay short and always end.
 static uint64_t slots_limit(uint64_t slots)
 {
     return slots - slots / 8;
-}
-
-static void prefetch_ahead(struct slots t, uint64_t i)
-{
-    __builtin_prefetch(slot_entry(t.at[(i + AHEAD) & t.mask]));
 }
 
 // Moves everything into a fresh array of 2^log2 slots, leaving the tombstones behind.
@@ -400,20 +246,18 @@ static unsigned snug_log2(const struct shard *s)
     return log2;
 }
 
-static bool oversized(const struct shard *s)
+bool shard_oversized(const struct shard *s)
 {
     struct slots t = shard_slots(s);
     return t.at && 1ull << snug_log2(s) < t.mask + 1;
 }
 
-// False when there was nothing to shrink, or no memory to do it: then the array stays large.
-static bool shrink(struct keys *k, struct shard *s)
+bool shard_shrink(struct keys *k, struct shard *s)
 {
-    return oversized(s) && rehash(k, s, snug_log2(s));
+    return shard_oversized(s) && rehash(k, s, snug_log2(s));
 }
 
 // ---- writing
-// --------------------------------------------------------------------------------------
 
 // Room to put every pinned entry aside that the prepared ones may replace.
 static bool reserve_aside(struct shard *s)
@@ -477,8 +321,7 @@ void keys_discard(struct keys *k, uint64_t hash, struct key_entry *prepared)
     shard_tell(k, s);
 }
 
-// Takes a slot's entry out of all counts and frees it, or puts it aside if a checkpoint reads it.
-static void drop_entry(struct shard *s, uint64_t slot)
+void shard_drop(struct shard *s, uint64_t slot)
 {
     struct key_entry *e = slot_entry(slot);
     s->count--;
@@ -505,11 +348,11 @@ void keys_publish(struct keys *k, uint64_t hash, struct key_entry *prepared, uin
     s->reserved--;
     prepared->seq32 = (uint32_t)seq;
     uint64_t *room;
-    uint64_t *slot = find_slot(t, hash, entry_space(prepared), entry_key(prepared), &room);
+    uint64_t *slot = shard_find(t, hash, entry_space(prepared), entry_key(prepared), &room);
     if (slot) {
         // A clean entry is what the store below has: it must not hide a newer one.
         VERIFY(dirty || !(*slot & (SLOT_DIRTY | SLOT_PINNED)));
-        drop_entry(s, *slot);
+        shard_drop(s, *slot);
     } else {
         slot = room;
         s->tombs -= *slot == SLOT_TOMB;
@@ -566,217 +409,13 @@ void keys_overwrite(struct keys *k, uint64_t hash, struct key_entry *e, const st
     shard_tell(k, s);
 }
 
-// ---- evicting
-// -------------------------------------------------------------------------------------
-
-static void clear_slot(struct shard *s, struct slots t, uint64_t i)
-{
-    if (t.at[(i + 1) & t.mask] != SLOT_EMPTY) {
-        t.at[i] = SLOT_TOMB;
-        s->tombs++;
-        return;
-    }
-    // Nothing behind it: no probe needs it, nor the tombstones before it.
-    t.at[i] = SLOT_EMPTY;
-    for (i = (i - 1) & t.mask; t.at[i] == SLOT_TOMB; i = (i - 1) & t.mask) {
-        t.at[i] = SLOT_EMPTY;
-        s->tombs--;
-    }
-}
-
-struct mover {
-    struct keys *k;
-    struct shard *s;
-};
-
-// slab_compact's: gives an entry in place a new home. Pinned, prepared and aside ones stay.
-static void move_entry(void *arg, void *object)
-{
-    struct mover *m = arg;
-    struct key_entry *e = object;
-    struct slots t = shard_slots(m->s);
-    uint64_t *room;
-    uint64_t hash = entry_hash(m->k, e);
-    uint64_t *slot = find_slot(t, hash, entry_space(e), entry_key(e), &room);
-    if (!slot || slot_entry(*slot) != e || *slot & SLOT_PINNED)
-        return;
-    size_t size = entry_size(e);
-    struct key_entry *moved = slab_alloc(&m->s->heap, size);
-    if (!moved)
-        return;
-    memcpy(moved, e, size);
-    *slot = make_slot(moved, hash, *slot & SLOT_DIRTY);
-    slab_free(&m->s->heap, e, size);
-}
-
-static void compact(struct keys *k, struct shard *s, uint64_t target)
-{
-    struct mover m = {k, s};
-    for (unsigned class = 0; class < SLAB_CLASSES; class ++)
-        while (shard_bytes(s) > target && slab_compact(&s->heap, class, move_entry, &m))
-            ;
-}
-
-// Moves the hand until what is in use is at most `goal` bytes, or the array has become too large if
-// that is asked for. Returns what is left of `steps`.
-static uint64_t sweep(struct shard *s, uint64_t goal, bool until_oversized, uint64_t steps)
-{
-    struct slots t = shard_slots(s);
-    for (; steps && s->heap.used + slot_bytes(s) > goal; steps--) {
-        if (until_oversized && oversized(s))
-            break;
-        uint64_t i = s->hand;
-        s->hand = (i + 1) & t.mask;
-        prefetch_ahead(t, i);
-        uint64_t slot = t.at[i];
-        if (!slot_holds_entry(slot) || slot & (SLOT_DIRTY | SLOT_PINNED))
-            continue;
-        struct key_entry *e = slot_entry(slot);
-        if (e->flags & ENTRY_USED) {
-            e->flags &= ~(unsigned)ENTRY_USED & 0xff;
-            continue;
-        }
-        if (!(e->flags & ENTRY_ABSENT))
-            s->complete = false;
-        drop_entry(s, slot);
-        clear_slot(s, t, i);
-        s->evictions++;
-    }
-    return steps;
-}
-
-// Steps of two rounds of the hand: one clears the used marks, the next evicts.
-static uint64_t two_rounds(const struct shard *s)
-{
-    struct slots t = shard_slots(s);
-    return t.at ? 2 * (t.mask + 1) : 0;
-}
-
-uint64_t keys_evict(struct keys *k, unsigned shard, uint64_t target)
-{
-    struct shard *s = numbered_shard(k, shard);
-    uint64_t before = shard_bytes(s);
-    // What goes leaves holes in slabs. compact() closes most: a sixteenth is allowed for the rest,
-    // and where that was too little (a small shard is few slabs), as much more goes as it fell
-    // short.
-    uint64_t goal = target - target / 16;
-    uint64_t steps = two_rounds(s);
-    bool can_shrink = true;
-    while (steps && shard_bytes(s) > target) {
-        steps = sweep(s, goal, can_shrink, steps);
-        if (can_shrink && oversized(s)) {
-            can_shrink = shrink(k, s);
-            steps = can_shrink ? two_rounds(s) : steps;
-            continue;
-        }
-        compact(k, s, target);
-        uint64_t in_use = s->heap.used + slot_bytes(s);
-        uint64_t over = shard_bytes(s) - target; // meaningless, and not used, when at the target
-        goal = over < in_use ? in_use - over : 0;
-    }
-    shard_tell(k, s);
-    uint64_t after = shard_bytes(s);
-    return after < before ? before - after : 0;
-}
+// ---- sums
 
 uint64_t keys_shard_bytes(const struct keys *k, unsigned shard)
 {
     VERIFY(shard < KEYS_SHARDS);
     return shard_bytes(&k->shards[shard]);
 }
-
-// ---- checkpoints
-// ----------------------------------------------------------------------------------
-
-void keys_pin_dirty(struct keys *k, unsigned shard, void (*fn)(void *arg, struct key_entry *e),
-                    void *arg)
-{
-    struct shard *s = numbered_shard(k, shard);
-    // One checkpoint at a time; and what is prepared reserved no room aside for these.
-    VERIFY(s->pinned == 0 && s->aside_count == 0 && s->reserved == 0);
-    struct slots t = shard_slots(s);
-    for (uint64_t i = 0; s->dirty; i++) {
-        if (!(t.at[i] & SLOT_DIRTY))
-            continue;
-        t.at[i] ^= SLOT_DIRTY | SLOT_PINNED;
-        s->dirty--;
-        s->pinned++;
-        struct key_entry *e = slot_entry(t.at[i]);
-        // Used, so that keys_touch has nothing to write while the checkpoint reads without the
-        // lock.
-        e->flags |= ENTRY_PINNED | ENTRY_USED;
-        fn(arg, e);
-    }
-}
-
-static void unpin_slot(struct shard *s, struct slots t, uint64_t i, bool written)
-{
-    struct key_entry *e = slot_entry(t.at[i]);
-    e->flags &= ~(unsigned)ENTRY_PINNED & 0xff;
-    t.at[i] &= ~SLOT_PINNED;
-    s->pinned--;
-    if (!written) {
-        t.at[i] |= SLOT_DIRTY;
-        s->dirty++;
-        return;
-    }
-    s->unwritten_bytes -= entry_usable(e);
-    // Where all that exists is resident, nothing is to be learnt from a clean absent entry.
-    if (s->complete && e->flags & ENTRY_ABSENT) {
-        drop_entry(s, t.at[i]);
-        clear_slot(s, t, i);
-    }
-}
-
-void keys_unpin(struct keys *k, unsigned shard, bool written)
-{
-    struct shard *s = numbered_shard(k, shard);
-    for (size_t i = 0; i < s->aside_count; i++) {
-        s->unwritten_bytes -= entry_usable(s->aside[i]);
-        slab_free(&s->heap, s->aside[i], entry_size(s->aside[i]));
-    }
-    free(s->aside);
-    s->aside = NULL;
-    s->aside_count = s->aside_cap = 0;
-    struct slots t = shard_slots(s);
-    for (uint64_t i = 0; s->pinned; i++)
-        if (t.at[i] & SLOT_PINNED)
-            unpin_slot(s, t, i, written);
-    (void)shrink(k, s);
-    shard_tell(k, s);
-}
-
-void keys_each_dirty(struct keys *k, unsigned shard,
-                     void (*fn)(void *arg, const struct key_entry *e), void *arg)
-{
-    struct shard *s = numbered_shard(k, shard);
-    struct slots t = shard_slots(s);
-    uint64_t left = s->dirty + s->pinned;
-    for (uint64_t i = 0; left; i++) {
-        if (!(t.at[i] & (SLOT_DIRTY | SLOT_PINNED)))
-            continue;
-        left--;
-        fn(arg, slot_entry(t.at[i]));
-    }
-}
-
-void keys_each(struct keys *k, unsigned shard, void (*fn)(void *arg, const struct key_entry *e),
-               void *arg)
-{
-    struct shard *s = numbered_shard(k, shard);
-    struct slots t = shard_slots(s);
-    uint64_t left = s->count;
-    for (uint64_t i = 0; left; i++) {
-        prefetch_ahead(t, i);
-        if (!slot_holds_entry(t.at[i]))
-            continue;
-        left--;
-        fn(arg, slot_entry(t.at[i]));
-    }
-}
-
-// ---- sums
-// -----------------------------------------------------------------------------------------
 
 void keys_get_stats(struct keys *k, struct keys_stats *out)
 {

@@ -29,7 +29,6 @@ static uint64_t below(struct random *r, uint64_t n)
 }
 
 // ---- the model
-// ------------------------------------------------------------------------------------
 
 enum { MODEL_KEYS = 6000, VALUE_SEED_MAX = 40000 };
 
@@ -359,7 +358,6 @@ static void follows_the_model(void **state)
 }
 
 // ---- single properties
-// ----------------------------------------------------------------------------
 
 static struct key_entry *find(struct keys *k, struct slice key)
 {
@@ -565,7 +563,6 @@ static void churn_keeps_the_slots_small(void **state)
 }
 
 // ---- collisions
-// -----------------------------------------------------------------------------------
 
 static int by_number(const void *a, const void *b)
 {
@@ -610,7 +607,6 @@ static void colliding_keys_stay_apart(void **state)
 }
 
 // ---- threads
-// --------------------------------------------------------------------------------------
 
 enum { THREAD_KEYS = 5000, THREAD_OPS = 60000 };
 
