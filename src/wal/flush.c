@@ -194,10 +194,14 @@ static void group_done(struct wal *w, struct gather *g)
 static enum err flush_group(struct wal *w)
 {
     struct gather *g = take_group(w);
+    uint64_t before = w->taken;
+    w->taken = atomic_load(&w->last);
     pthread_mutex_unlock(&w->lock);
     enum err e = write_group(w, g);
     pthread_mutex_lock(&w->lock);
     group_done(w, g);
+    w->expected = atomic_load(&w->last) + (w->taken - before);
+    w->group_ended_ns = os_mono_ns(w->os);
     return e;
 }
 
@@ -289,6 +293,36 @@ static void wait_for_more(struct wal *w)
     }
 }
 
+// The clients that the last group's sync let go tend to be back within a fraction of a sync, each
+// with its next frame. To go on without them splits them into two halves that wait for each other's
+// syncs, at half the frames a sync. So they are waited for, but no longer than a part of a sync,
+// and more and more rarely if they do not come.
+static void wait_for_return(struct wal *w)
+{
+    if (!w->gather->run_count || atomic_load(&w->last) >= w->expected)
+        return;
+    if (w->return_skip) {
+        w->return_skip--;
+        return;
+    }
+    uint64_t until = w->group_ended_ns + atomic_load(&w->sync_ns_last) / RETURN_PART;
+    uint64_t now = os_mono_ns(w->os);
+    if (now >= until)
+        return;
+    w->awaited = w->expected;
+    while (now < until && atomic_load(&w->last) < w->awaited && !w->closing && !must_end(w) &&
+           !w->blocked) {
+        wait_ns(w, &w->work, until - now);
+        now = os_mono_ns(w->os);
+    }
+    bool back = atomic_load(&w->last) >= w->awaited;
+    w->awaited = 0;
+    w->return_misses = back ? 0 : 2 * w->return_misses + 1;
+    if (w->return_misses > RETURN_SKIP_MAX)
+        w->return_misses = RETURN_SKIP_MAX;
+    w->return_skip = w->return_misses;
+}
+
 void *flusher_main(void *arg)
 {
     struct wal *w = arg;
@@ -297,6 +331,7 @@ void *flusher_main(void *arg)
     for (;;) {
         wait_for_frames(w);
         wait_for_more(w);
+        wait_for_return(w);
         if (must_end(w) || !w->gather->run_count)
             break;
         if (flush_group(w) != ERR_OK)

@@ -260,6 +260,7 @@ enum err wal_drop(struct wal *w, uint64_t upto)
         struct segment *s = recycled[i];
         enum err failed = e == ERR_OK ? spare_open(w, s, 0) : e;
         if (failed != ERR_OK) {
+            spare_unlink(w, s->spare_id);
             segment_free(w, s);
             continue;
         }

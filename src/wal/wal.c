@@ -171,6 +171,7 @@ static enum err recover(struct wal *w, struct wal_scan *s)
     uint64_t last = s->last_seq > s->after_seq ? s->last_seq : s->after_seq;
     atomic_store(&w->last, last);
     atomic_store(&w->durable, last);
+    w->taken = last;
     w->unclean = !s->found.clean;
     atomic_store(&w->bytes, s->found.bytes + s->found.frames * WAL_FRAME_HEAD);
     return ERR_OK;
@@ -264,8 +265,11 @@ enum err wal_close(struct wal *w)
     enum err e = flush_gathered(w);
     if (e == ERR_OK)
         e = mark_closed(w);
+    // A closed log takes no more space than it must. Nothing depends on these.
+    if (e == ERR_OK && w->active)
+        ERR_IGNORE(os_truncate(w->os, w->active->fd, w->pos));
     for (unsigned i = 0; i < w->spare_count; i++)
-        spare_unlink(w, w->spares[i]->spare_id); // a closed log takes no more space than it must
+        spare_unlink(w, w->spares[i]->spare_id);
     free_wal(w);
     return e == ERR_OK ? ERR_OK : ERR_IO;
 }
@@ -354,7 +358,7 @@ enum err wal_append(struct wal *w, struct slice payload, uint64_t *seq)
         if (w->o.batch_time_us && g->since_ns == 0)
             g->since_ns = os_mono_ns(w->os);
         gather_put(w, (uint32_t)payload.n, *seq, payload);
-        atomic_store(&w->last, *seq);
+        atomic_store_explicit(&w->last, *seq, memory_order_release);
         w->unmarked = true;
         w->appended++;
         w->appended_bytes += payload.n;
@@ -362,6 +366,8 @@ enum err wal_append(struct wal *w, struct slice payload, uint64_t *seq)
                               atomic_load_explicit(&w->bytes, memory_order_relaxed) + size,
                               memory_order_relaxed);
         if (w->o.batch_time_us && buf_len(&g->bytes) >= w->o.max_batch_size)
+            pthread_cond_signal(&w->work);
+        if (*seq == w->awaited)
             pthread_cond_signal(&w->work);
         uint64_t half = w->active->size / 2;
         if (w->pos > half && w->pos - size <= half)

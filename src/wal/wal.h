@@ -1,7 +1,7 @@
 // The write-ahead log: numbered segment files of checksummed frames, one frame a transaction, the
 // payload opaque. Appends from any thread are given consecutive sequences and gathered in memory; a
-// flusher writes and syncs whatever has gathered as soon as the last sync has returned (group
-// commit). See format.h for the file format, the validity rules and the recovery rule.
+// flusher writes and syncs whatever has gathered once the last sync has returned (group commit).
+// See format.h for the file format, the validity rules and the recovery rule.
 //
 // A failed sync, or a failed write that cannot be told from a lost one, ends the process
 // (wal_options.on_fatal): the page cache can no longer be trusted, and only recovery from what is

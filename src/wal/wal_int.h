@@ -25,6 +25,10 @@
 // frames is told from a torn tail.
 #define IDLE_MARK_NS   100000000ull
 #define SPACE_RETRY_NS 1000000000ull
+// The part of a sync's time that the next group may wait for the clients that the last one let go,
+// and how many groups go without that wait when it was in vain again and again.
+#define RETURN_PART     4
+#define RETURN_SKIP_MAX 63
 
 // A file of the log, as a segment or a spare.
 struct segment {
@@ -81,6 +85,11 @@ struct wal {
     struct gather *gather; // the one being filled
     size_t pending;        // bytes accepted and not yet written
     bool unmarked;         // frames were appended after the last mark
+    uint64_t taken;        // last sequence in a group that was written or is being written
+    uint64_t awaited;      // the flusher waits until this sequence is given out; 0: it does not
+    uint64_t expected;     // given out once everyone the last group let go is back
+    uint64_t group_ended_ns;
+    unsigned return_skip, return_misses;
 
     atomic_uint_least64_t last;    // sequence given out; changed with `lock` held
     atomic_uint_least64_t durable; // changed with flush_lock held

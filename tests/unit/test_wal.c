@@ -184,6 +184,9 @@ static void test_round_trip(void **state)
     assert_ok(append(w, 77)); // flushed by the close
     assert_ok(wal_close(w));
     assert_int_equal(watch.durable, 5);
+    struct stat st;
+    assert_int_equal(stat(segment(1), &st), 0);
+    assert_true(st.st_size < WAL_HEADER + 2000); // cut to its length
 
     w = open_expecting(&o, 0, 5, &found);
     assert_true(found.clean);
