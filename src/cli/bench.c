@@ -127,8 +127,8 @@ static const char *wrong_spec(const struct bench_spec *s)
         return "--threads must be 1 to 64, and not more than connections";
     if (s->pipeline < 1 || s->pipeline > MAX_PIPELINE || s->items < 1 || s->items > MAX_ITEMS)
         return "--pipeline must be 1 to 100000, --items 1 to 10000";
-    if (s->keys < 1 || s->keys > 1000000000000)
-        return "--keys must be 1 to 1000000000000";
+    if (s->keys < s->items || s->keys > 1000000000000)
+        return "--keys must be 1 to 1000000000000, and not less than items";
     if (s->value_size < 1 || s->value_size > (16u << 20) ||
         s->value_size * s->items * s->pipeline > (64u << 20))
         return "--value-size must be 1 byte to 16m, and a batch not over 64m";
@@ -197,7 +197,8 @@ static void report(const char *name, const struct bench_spec *s, const struct be
            bench_protocol_names[s->protocol], bench_op_names[s->op],
            (unsigned long long)s->connections, (unsigned long long)s->pipeline,
            (unsigned long long)s->threads, s->threads > 1 ? "s" : "");
-    printf("  %-12s %.0f requests/s", "throughput", per_second(c->requests, r->elapsed_ns));
+    printf("  %-12s %.0f %s/s", "throughput", per_second(c->requests, r->elapsed_ns),
+           s->op == BENCH_INCREMENT ? "increments" : "requests");
     if (s->items > 1)
         printf(", %.0f objects/s", per_second(c->requests * s->items, r->elapsed_ns));
     printf("  (%llu in %.2f s)\n  %-12s", (unsigned long long)c->requests,
@@ -278,7 +279,8 @@ static int load(const struct command *c, const struct bench_spec *for_spec)
     s.sequential = true;
     s.connections = s.keys < 50 ? s.keys : 50;
     s.threads = s.threads < s.connections ? s.threads : s.connections;
-    s.items = s.protocol == BENCH_HTTP ? 100 : 1;
+    s.items = s.protocol == BENCH_HTTP ? s.keys / s.connections : 1;
+    s.items = s.items < 100 ? s.items : 100;
     s.pipeline = s.items > 1 || s.value_size > 65536 ? 1 : 100;
     s.requests = (s.keys + s.connections * s.items - 1) / (s.connections * s.items);
     struct bench_result *r = run(c, "loading", &s);

@@ -57,18 +57,23 @@ static void put_uuid(struct bench_thread *t, uint8_t *p)
     p[19] = (uint8_t)hex[8 | (bits[1] & 3)];
 }
 
-static uint64_t next_key(struct bench_conn *c)
+// The key of item j of the next request; `first` is that of item 0. No request names a key twice.
+static uint64_t next_key(struct bench_conn *c, size_t j, uint64_t first)
 {
     const struct bench_spec *s = c->thread->spec;
-    if (!s->sequential)
-        return (uint64_t)((unsigned __int128)next_random(c->thread) * s->keys >> 64);
-    uint64_t key = c->next;
-    c->next += s->connections;
-    return key < s->keys ? key : key % s->keys; // the last round may be short
+    if (s->sequential) {
+        uint64_t key = c->next;
+        c->next += s->connections;
+        return key % s->keys; // the last round may be short
+    }
+    if (j)
+        return (first + j) % s->keys;
+    return (uint64_t)((unsigned __int128)next_random(c->thread) * s->keys >> 64);
 }
 
-// A value tells its key: the key's last digits, or a UUID of its own for new keys.
-static void put_item(struct bench_conn *c, const struct bench_layout *l, uint8_t *key,
+// Writes key number n with its value, which tells the key's last digits; or, for new keys, two
+// UUIDs.
+static void put_item(struct bench_conn *c, const struct bench_layout *l, uint64_t n, uint8_t *key,
                      uint8_t *value)
 {
     uint8_t k[SAMPLE], v[SAMPLE];
@@ -79,7 +84,7 @@ static void put_item(struct bench_conn *c, const struct bench_layout *l, uint8_t
         if (value)
             put_uuid(c->thread, v);
     } else {
-        bench_put_key(k, next_key(c));
+        bench_put_key(k, n);
         memcpy(v, k + 3, BENCH_KEY_DIGITS);
     }
     size_t skip = vn > l->value_size ? vn - l->value_size : 0;
@@ -101,9 +106,12 @@ void bench_fill(struct bench_conn *c)
     size_t n = buf_len(&l->bytes);
     for (uint64_t i = 0; i < c->batch; i++) {
         uint8_t *request = c->out + i * n;
+        uint64_t first = 0;
         for (size_t j = 0; j < l->items; j++) {
             uint8_t *key = request + l->key_at + j * l->stride;
-            put_item(c, l, key, l->value_at ? request + l->value_at + j * l->stride : NULL);
+            uint64_t number = l->uuid ? 0 : next_key(c, j, first);
+            first = j ? first : number;
+            put_item(c, l, number, key, l->value_at ? request + l->value_at + j * l->stride : NULL);
         }
     }
     c->out_len = c->batch * n;
