@@ -6,11 +6,13 @@
 
 void *os_pages_map(size_t n, size_t align)
 {
-    size_t more = n + align;
-    VERIFY(more > n);
+    size_t more = align > 4096 ? n + align : n; // the kernel aligns to pages
+    VERIFY(more >= n);
     uint8_t *p = mmap(NULL, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
+    if (more == n)
+        return p;
     size_t before = (align - ((uintptr_t)p & (align - 1))) & (align - 1);
     if (before)
         os_pages_unmap(p, before);

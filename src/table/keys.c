@@ -5,8 +5,8 @@
 #include "base/os_mem.h"
 #include <stdlib.h>
 
-#define SLOTS_PAGED ((size_t)64 << 10)  // bytes from which an array is mapped, not malloc'ed
-#define SLOTS_HUGE  ((size_t)256 << 10) // and from which it asks for huge pages
+#define SLOTS_PAGED ((size_t)64 << 10) // bytes from which an array is mapped, not malloc'ed
+#define HUGE_PAGE   ((size_t)2 << 20)  // and from which it asks for huge pages
 
 static struct shard *hash_shard(struct keys *k, uint64_t hash)
 {
@@ -33,8 +33,9 @@ void shard_tell(struct keys *k, struct shard *s)
 static uint64_t *slots_new(size_t bytes)
 {
     if (bytes >= SLOTS_PAGED) {
-        uint64_t *paged = os_pages_map(bytes, 4096);
-        if (paged && bytes >= SLOTS_HUGE)
+        bool huge = bytes >= HUGE_PAGE;
+        uint64_t *paged = os_pages_map(bytes, huge ? HUGE_PAGE : 4096);
+        if (paged && huge)
             os_pages_huge(paged, bytes, true);
         return paged;
     }
@@ -235,26 +236,24 @@ static bool reserve_slot(struct keys *k, struct shard *s)
     return t.at && need + s->tombs < t.mask; // rather crowded than refused
 }
 
-// The least array at most 5/8 full: far enough from the load that grows it and, being half the
-// size, from the one that shrinks it again.
-static unsigned snug_log2(const struct shard *s)
-{
-    uint64_t need = s->count + s->reserved + 1;
-    unsigned log2 = TABLE_LOG2_MIN;
-    while (need > (5ull << log2) / 8)
-        log2++;
-    return log2;
-}
-
+// At most 5/16 full: half the array would be 5/8 full, as far from growing as this is from
+// shrinking.
 bool shard_oversized(const struct shard *s)
 {
     struct slots t = shard_slots(s);
-    return t.at && 1ull << snug_log2(s) < t.mask + 1;
+    uint64_t need = s->count + s->reserved + 1;
+    return t.at && t.mask + 1 > 1u << TABLE_LOG2_MIN && need <= (t.mask + 1) / 16 * 5;
 }
 
 bool shard_shrink(struct keys *k, struct shard *s)
 {
-    return shard_oversized(s) && rehash(k, s, snug_log2(s));
+    if (!shard_oversized(s))
+        return false;
+    uint64_t need = s->count + s->reserved + 1;
+    unsigned log2 = TABLE_LOG2_MIN;
+    while (need > (5ull << log2) / 8)
+        log2++;
+    return rehash(k, s, log2);
 }
 
 // ---- writing

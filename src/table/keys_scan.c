@@ -53,19 +53,29 @@ static void compact(struct keys *k, struct shard *s, uint64_t target)
             ;
 }
 
-// Moves the hand until what is in use is at most `goal` bytes, or the array has become too large if
-// that is asked for. Returns what is left of `steps`.
+// Holds a clean entry?
+static bool evictable(uint64_t slot)
+{
+    return slot_holds_entry(slot) && !(slot & (SLOT_DIRTY | SLOT_PINNED));
+}
+
+// Moves the hand until what is in use is at most `goal` bytes, nothing clean is left, or the array
+// has become too large if that is asked for. Returns what is left of `steps`.
 static uint64_t sweep(struct shard *s, uint64_t goal, bool until_oversized, uint64_t steps)
 {
     struct slots t = shard_slots(s);
     for (; steps && s->heap.used + slot_bytes(s) > goal; steps--) {
+        if (s->count == s->dirty + s->pinned)
+            return 0;
         if (until_oversized && shard_oversized(s))
             break;
         uint64_t i = s->hand;
         s->hand = (i + 1) & t.mask;
-        prefetch_ahead(t, i);
+        uint64_t ahead = t.at[(i + AHEAD) & t.mask];
+        if (evictable(ahead))
+            __builtin_prefetch(slot_entry(ahead));
         uint64_t slot = t.at[i];
-        if (!slot_holds_entry(slot) || slot & (SLOT_DIRTY | SLOT_PINNED))
+        if (!evictable(slot))
             continue;
         struct key_entry *e = slot_entry(slot);
         if (e->flags & ENTRY_USED) {

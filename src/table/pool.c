@@ -11,6 +11,7 @@
 #define RUN_WORDS     (RUN_BYTES / 4096 / 64) // of a bitmap with a bit a block of the smallest size
 #define IDLE_ALLOWED  ((uint64_t)1 << 20)     // idle bytes that are never worth giving back
 #define IDLE_FRACTION 16u                     // beyond that, this part of the bytes in use
+#define DROP_RUNS     8u                      // whose idle pages are given back at once
 #define HUGE_PAGE     ((size_t)2 << 20)
 // From this many bytes in use, new runs of small blocks ask for huge pages: a lookup in RAM costs
 // half as much when its address is still in the TLB. Small stores do not, as a huge page is taken
@@ -175,18 +176,23 @@ static void run_drop_idle(struct pool_run *r)
     }
 }
 
+// Of a few runs only: the lock is held meanwhile, and there will be more calls.
 static void drop_idle(struct pool *p)
 {
+    unsigned dropped = 0;
     for (unsigned kind = 0; kind < POOL_KINDS; kind++) {
         struct pool_run *r = p->runs[kind];
         // Full runs have nothing idle and stand last.
-        for (; r && r->free_count; r = r->next) {
-            run_drop_idle(r);
+        for (; r && r->free_count && dropped < DROP_RUNS; r = r->next) {
+            if (r->idle_count) {
+                p->idle_bytes -= r->idle_count * pool_block_size(r->kind);
+                run_drop_idle(r);
+                dropped++;
+            }
             if (r->next == p->runs[kind])
                 break;
         }
     }
-    p->idle_bytes = 0;
 }
 
 static void give(struct pool *p, struct pool_run *r, uint8_t *block)
@@ -212,6 +218,7 @@ static void give(struct pool *p, struct pool_run *r, uint8_t *block)
         run_unlink(head, r);
         p->idle_bytes -= r->idle_count * size;
         run_free(r);
+        return;
     }
     if (p->idle_bytes > IDLE_ALLOWED + p->taken_bytes / IDLE_FRACTION)
         drop_idle(p);
