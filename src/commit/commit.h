@@ -159,10 +159,11 @@ size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *re
 MUST_USE
 enum err commit_background(struct commit *c, void (*fn)(void *arg), void *arg);
 
-// Keys in rising bytewise order that start with prefix and are > after (empty: from the first),
-// at most `limit`; calls fn for each with nothing locked (slices live until it returns). fn returns
-// false to stop. Blocks on the disk: call through commit_background. Sees every key that exists
-// throughout the call; one made or deleted meanwhile may be seen or not.
+// Keys in rising bytewise order that start with prefix and are > after (empty: from the first), at
+// most `limit`, which may be LIMIT_LIST + 1, to see whether a page is the last; calls fn for each
+// with nothing locked (slices live until it returns). fn returns false to stop. Fewer than `limit`
+// means that there are no more. Blocks on the disk: call through commit_background. Sees every key
+// that exists throughout the call; one made or deleted meanwhile may be seen or not.
 typedef bool (*list_fn)(void *arg, struct slice key, const struct value_view *v);
 MUST_USE
 enum err commit_list(struct commit *c, struct slice prefix, struct slice after, size_t limit,

@@ -180,8 +180,9 @@ enum err commit_list(struct commit *c, struct slice prefix, struct slice after, 
     struct store_iter *it = NULL;
     *dep = 0;
     count(&c->lists, 1);
-    if (limit == 0 || limit > LIMIT_LIST)
-        return err_set(msg, ERR_INVALID, "limit is %zu, not within 1 and %u", limit, LIMIT_LIST);
+    if (limit == 0 || limit > LIMIT_LIST + 1)
+        return err_set(msg, ERR_INVALID, "limit is %zu, not within 1 and %u", limit,
+                       LIMIT_LIST + 1);
     h.keys = calloc(limit, sizeof *h.keys);
     if (!h.keys)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");

@@ -1,6 +1,7 @@
 // The commit room on the simulated machine, without threads: what transactions, reads, listings,
 // expiry, idempotency and checkpoints promise to a single caller. Crashes are in
 // tests/crash/crash_commit.c.
+#include "base/limits.h"
 #include "base/os_sim.h"
 #include "commit/commit.h"
 #include "store/store.h"
@@ -451,6 +452,8 @@ static void test_list_merges_memory_and_below(void **state)
     checkpoint(f);
     expect_list(f, "a/", "", 10, "a/2=2 a/3=new ");
     expect_list(f, "zzz", "", 10, "");
+    // The largest page, and one more to see whether it is the last.
+    expect_list(f, "a/", "", LIMIT_LIST + 1, "a/2=2 a/3=new ");
 }
 
 static void test_checkpoint_keeps_the_log_short(void **state)
