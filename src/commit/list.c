@@ -1,7 +1,9 @@
 // Sorted listings: the store below is sorted but only as new as the last checkpoint; what changed
 // since is in the table, unsorted. A listing first gathers the smallest `limit` live dirty keys of
 // its range, then opens an iterator below (so that what became clean in between is seen there), and
-// merges. For each key the table, where it holds the key, has the last word.
+// merges. For each key the table, where it holds the key, has the last word. Where the gathered
+// keys were as many as fit, the merge ends with the last of them, for others may follow; if it gave
+// too few by then, because some were gone when their turn came, another round goes on from there.
 #include "commit/commit_int.h"
 #include "base/assert.h"
 #include <stdlib.h>
@@ -9,6 +11,7 @@
 // A max-heap of the smallest `cap` keys seen; each a malloc'ed copy.
 struct smallest {
     struct slice prefix, after;
+    uint64_t now;
     struct slice *keys;
     size_t count, cap;
     bool failed;
@@ -45,7 +48,7 @@ static void smallest_offer(void *arg, const struct key_entry *e)
 {
     struct smallest *h = arg;
     struct slice key = entry_key(e);
-    if (h->failed || entry_space(e) != SPACE_KEYS || (e->flags & ENTRY_ABSENT) ||
+    if (h->failed || entry_space(e) != SPACE_KEYS || !entry_visible(e, h->now) ||
         !slice_starts(key, h->prefix) || slice_compare(key, h->after) <= 0)
         return;
     if (h->count == h->cap && slice_compare(key, h->keys[0]) >= 0)
@@ -129,13 +132,14 @@ static enum err read_snapshot(struct commit *c, struct slice key, struct slice s
     return d->err;
 }
 
-// The next key of the merge into *key; false at the end. Steps past it on both sides.
-static bool merge_next(struct smallest *h, size_t *at, struct store_iter *it, struct slice prefix,
+// The next key of the merge into *key; false at the end of the round. Steps past a dirty one; past
+// one that is only below the caller does, after reading it.
+static bool merge_next(const struct smallest *h, size_t *at, struct store_iter *it,
                        struct slice *key, bool *below)
 {
     bool has_dirty = *at < h->count;
-    bool has_below = store_iter_valid(it) && slice_starts(store_iter_key(it), prefix);
-    if (!has_dirty && !has_below)
+    bool has_below = store_iter_valid(it) && slice_starts(store_iter_key(it), h->prefix);
+    if (!has_dirty && (!has_below || h->count == h->cap))
         return false;
     int c = !has_dirty ? 1 : !has_below ? -1 : slice_compare(h->keys[*at], store_iter_key(it));
     *below = c > 0;
@@ -147,21 +151,27 @@ static bool merge_next(struct smallest *h, size_t *at, struct store_iter *it, st
     return true;
 }
 
-static enum err merge(struct commit *c, struct smallest *h, struct store_iter *it,
-                      struct slice prefix, size_t limit, list_fn fn, void *arg)
+// What is left to give, and to whom.
+struct giving {
+    list_fn fn;
+    void *arg;
+    size_t left; // 0 also once fn wants no more
+};
+
+static enum err merge(struct commit *c, const struct smallest *h, struct store_iter *it,
+                      struct giving *g)
 {
     struct copied d = {0};
     buf_init(&d.bytes, LIMIT_VALUE_HARD + 1);
     struct slice key;
-    size_t at = 0, given = 0;
-    bool below, more = true;
+    size_t at = 0;
+    bool below;
     enum err e = ERR_OK;
-    while (more && given < limit && merge_next(h, &at, it, prefix, &key, &below)) {
+    while (g->left && merge_next(h, &at, it, &key, &below)) {
         e = below ? read_snapshot(c, key, store_iter_value(it), &d) : read_key(c, key, &d);
         if (e == ERR_OK) {
             d.view.value = buf_slice(&d.bytes);
-            more = fn(arg, key, &d.view);
-            given++;
+            g->left = g->fn(g->arg, key, &d.view) ? g->left - 1 : 0;
         } else if (e != ERR_MISSING) {
             break;
         }
@@ -173,11 +183,46 @@ static enum err merge(struct commit *c, struct smallest *h, struct store_iter *i
     return e;
 }
 
+static void forget_keys(struct smallest *h)
+{
+    for (size_t i = 0; i < h->count; i++)
+        free((void *)h->keys[i].p);
+    h->count = 0;
+}
+
+// Gathers, opens the iterator, merges.
+static enum err list_round(struct commit *c, struct smallest *h, struct giving *g,
+                           struct errmsg *msg)
+{
+    struct store_iter *it = NULL;
+    h->now = os_wall_ms(c->o.os);
+    for (unsigned s = 0; s < KEYS_SHARDS; s++) {
+        keys_lock(c->keys, s);
+        keys_each_dirty(c->keys, s, smallest_offer, h);
+        keys_unlock(c->keys, s);
+    }
+    qsort(h->keys, h->count, sizeof *h->keys, by_key);
+    struct slice start = slice_compare(h->after, h->prefix) > 0 ? h->after : h->prefix;
+    enum err e = h->failed ? ERR_NO_MEMORY : store_iter_new(c->store, STORE_KEYS, start, &it);
+    if (e)
+        return err_set(msg, e, "cannot read the store: %s", err_text(e));
+    if (store_iter_valid(it) && h->after.n && slice_equal(store_iter_key(it), h->after))
+        store_iter_next(it);
+    e = merge(c, h, it, g);
+    if (e)
+        err_set(msg, e, "cannot read a value: %s", err_text(e));
+    else
+        e = store_iter_status(it, msg);
+    store_iter_free(it);
+    return e;
+}
+
 enum err commit_list(struct commit *c, struct slice prefix, struct slice after, size_t limit,
                      list_fn fn, void *arg, uint64_t *dep, struct errmsg *msg)
 {
     struct smallest h = {.prefix = prefix, .after = after, .cap = limit};
-    struct store_iter *it = NULL;
+    struct giving g = {fn, arg, limit};
+    struct slice last = {NULL, 0}; // of the round before, ours
     *dep = 0;
     count(&c->lists, 1);
     if (limit == 0 || limit > LIMIT_LIST + 1)
@@ -186,28 +231,15 @@ enum err commit_list(struct commit *c, struct slice prefix, struct slice after, 
     h.keys = calloc(limit, sizeof *h.keys);
     if (!h.keys)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    for (unsigned s = 0; s < KEYS_SHARDS; s++) {
-        keys_lock(c->keys, s);
-        keys_each_dirty(c->keys, s, smallest_offer, &h);
-        keys_unlock(c->keys, s);
+    enum err e = list_round(c, &h, &g, msg);
+    while (!e && g.left && h.count == h.cap) {
+        free((void *)last.p);
+        last = h.after = h.keys[--h.count];
+        forget_keys(&h);
+        e = list_round(c, &h, &g, msg);
     }
-    qsort(h.keys, h.count, sizeof *h.keys, by_key);
-    struct slice start = slice_compare(after, prefix) > 0 ? after : prefix;
-    enum err e = h.failed ? ERR_NO_MEMORY : store_iter_new(c->store, STORE_KEYS, start, &it);
-    if (e) {
-        err_set(msg, e, "cannot read the store: %s", err_text(e));
-    } else {
-        if (store_iter_valid(it) && after.n && slice_equal(store_iter_key(it), after))
-            store_iter_next(it);
-        e = merge(c, &h, it, prefix, limit, fn, arg);
-        if (e)
-            err_set(msg, e, "cannot read a value: %s", err_text(e));
-        else
-            e = store_iter_status(it, msg);
-    }
-    store_iter_free(it);
-    for (size_t i = 0; i < h.count; i++)
-        free((void *)h.keys[i].p);
+    forget_keys(&h);
+    free((void *)last.p);
     free(h.keys);
     // What was read may be as new as the newest change: the answer waits for all given out so far.
     if (!c->o.relaxed)

@@ -456,6 +456,48 @@ static void test_list_merges_memory_and_below(void **state)
     expect_list(f, "a/", "", LIMIT_LIST + 1, "a/2=2 a/3=new ");
 }
 
+// Keys in memory that are gone when a listing comes to them must not end its page early, nor hide
+// those behind them.
+static bool erase_next(void *arg, struct slice key, const struct value_view *v)
+{
+    struct fix *f = arg;
+    char next[8] = "";
+    memcpy(next, key.p, key.n);
+    next[key.n - 1]++;
+    return erase(f, next) == ERR_OK;
+}
+
+static void test_list_passes_what_goes(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    uint64_t dep;
+    put(f, "e", "e");
+    checkpoint(f);
+    for (const char *key = "a b"; *key; key += 2) {
+        struct txn_op op = put_op(f, (char[]){*key, 0}, "x");
+        op.ttl_ms = 100;
+        struct txn t = {.ops = &op, .count = 1};
+        assert_int_equal(txn(f, &t, &msg), ERR_OK);
+        if (!key[1])
+            break;
+    }
+    put(f, "c", "c");
+    put(f, "d", "d");
+    sim_advance_ms(f->sim, 200);
+    expect_list(f, "", "", 2, "c=c d=d ");
+    expect_list(f, "", "", 10, "c=c d=d e=e ");
+    // Each key that is given takes the next one away: k1 k3 k5 are left.
+    for (char name[] = "k1"; name[1] <= '6'; name[1]++)
+        put(f, name, "x");
+    struct names n = {.text = ""};
+    assert_int_equal(commit_list(f->c, slice_str("k"), slice_str(""), 3, erase_next, f, &dep, &msg),
+                     ERR_OK);
+    assert_int_equal(commit_list(f->c, slice_str("k"), slice_str(""), 9, add_name, &n, &dep, &msg),
+                     ERR_OK);
+    assert_string_equal(n.text, "k1=x k3=x k5=x ");
+}
+
 static void test_checkpoint_keeps_the_log_short(void **state)
 {
     struct fix *f = *state;
@@ -586,6 +628,7 @@ int main(void)
         T(test_many_expire_at_once),
         T(test_idempotency),
         T(test_list_merges_memory_and_below),
+        T(test_list_passes_what_goes),
         T(test_checkpoint_keeps_the_log_short),
         T(test_full_disk_refuses_and_loses_nothing),
         T(test_directories_that_are_refused),
