@@ -583,6 +583,23 @@ static void test_directories_that_are_refused(void **state)
     assert_non_null(strstr(msg.text, "/no/such/parent"));
 }
 
+// A request of a few megabytes must not hold a loop for seconds.
+static void test_many_checks_of_one_key(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct txn_op *ops = calloc(LIMIT_TXN_OPS, sizeof *ops);
+    for (size_t i = 0; i < LIMIT_TXN_OPS; i++)
+        ops[i] = (struct txn_op){.kind = TXN_CHECK, .k = commit_ref(f->c, slice_str("a"))};
+    ops[LIMIT_TXN_OPS / 2] = put_op(f, "a", "x");
+    struct txn t = {.ops = ops, .count = LIMIT_TXN_OPS};
+    uint64_t begin = os_mono_ns(os_real());
+    assert_int_equal(txn(f, &t, &msg), ERR_OK);
+    assert_true(os_mono_ns(os_real()) - begin < 2000000000u);
+    expect(f, "a", "x");
+    free(ops);
+}
+
 static void test_large_transaction(void **state)
 {
     struct fix *f = *state;
@@ -633,6 +650,7 @@ int main(void)
         T(test_full_disk_refuses_and_loses_nothing),
         T(test_directories_that_are_refused),
         T(test_large_transaction),
+        T(test_many_checks_of_one_key),
 #undef T
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
