@@ -381,7 +381,8 @@ static enum err plan(struct work *w, struct step *s, uint64_t floor)
     s->change.type = op->kind == TXN_ADD ? VALUE_INT : (enum value_type)op->type;
     s->change.value = op->kind == TXN_ADD ? slice_of(s->number, 8) : op->value;
     if (op->ttl_ms)
-        s->change.expires_ms = now_ms(w) + op->ttl_ms;
+        s->change.expires_ms =
+            op->ttl_ms < UINT64_MAX - now_ms(w) ? now_ms(w) + op->ttl_ms : UINT64_MAX;
     else if (op->kind == TXN_ADD && there)
         s->change.expires_ms = entry_expires(s->before);
     return ERR_OK;

@@ -350,6 +350,26 @@ static void test_expiry(void **state)
     }
 }
 
+// As long as can be is not over at once.
+static void test_endless_time_to_live(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    const uint64_t ttl[] = {UINT64_MAX, UINT64_MAX - 1000000, UINT64_MAX - 999999};
+    for (size_t i = 0; i < 3; i++) {
+        struct txn_op op = put_op(f, "a", "x");
+        op.ttl_ms = ttl[i];
+        struct txn t = {.ops = &op, .count = 1};
+        assert_int_equal(txn(f, &t, &msg), ERR_OK);
+        struct got g;
+        assert_int_equal(get(f, "a", &g), ERR_OK);
+        assert_true(g.expires_ms == UINT64_MAX);
+        restart(f);
+        assert_int_equal(commit_expire(f->c, 100), 0);
+        expect(f, "a", "x");
+    }
+}
+
 static void test_many_expire_at_once(void **state)
 {
     struct fix *f = *state;
@@ -642,6 +662,7 @@ int main(void)
         T(test_bad_transactions),
         T(test_add),
         T(test_expiry),
+        T(test_endless_time_to_live),
         T(test_many_expire_at_once),
         T(test_idempotency),
         T(test_list_merges_memory_and_below),
