@@ -181,7 +181,8 @@ enum err commit_flush(struct commit *c);
 // Writes every dirty entry below and drops the log segments this covers. Blocks. One at a time.
 MUST_USE
 enum err commit_checkpoint(struct commit *c, struct errmsg *msg);
-// Deletes up to `max` expired keys through the log; returns how many. Called by the housekeeper.
+// Deletes about `max` expired keys through the log, if there are as many; returns how many. Called
+// by the housekeeper.
 size_t commit_expire(struct commit *c, size_t max);
 
 // True while writes are accepted; otherwise `why` says what is wrong.
