@@ -124,6 +124,9 @@ struct value_view entry_view(const struct key_entry *e);
 // entry if there is none). ERR_OK, ERR_COLD (memory_only), or a read error.
 MUST_USE
 enum err load_key(struct commit *c, const struct key_ref *k, bool memory_only);
+// The same from memory only, for a caller that has the shard locked; evicts nothing.
+MUST_USE
+enum err load_key_locked(struct commit *c, const struct key_ref *k);
 void raise_floor(struct commit *c, uint64_t version);
 
 // checkpoint.c

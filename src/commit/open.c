@@ -11,9 +11,13 @@
 // Shares of memory_limit. The table's entries and slots get most; the store's block cache (index
 // and filter blocks live in it too) an eighth; the rest is for the log's buffers, connections,
 // compaction, and what allocators waste. Measured against resident memory: docs/BENCHMARKS.md.
+// What this is too small for is the table's counters, off by up to 1 MiB: writes would wait for
+// room that is there already.
+#define MEMORY_MIN (16ull << 20)
+
 static void memory_init(struct commit *c, struct store_options *so)
 {
-    uint64_t limit = c->o.memory_limit;
+    uint64_t limit = c->o.memory_limit > MEMORY_MIN ? c->o.memory_limit : MEMORY_MIN;
     so->cache_bytes = limit / 8;
     if (so->cache_bytes < (8u << 20))
         so->cache_bytes = 8u << 20;

@@ -48,51 +48,78 @@ void raise_floor(struct commit *c, uint64_t version)
         ;
 }
 
+// What the store below says of a key; the value lies in `b`. ERR_OK also if that is "nothing".
+static enum err ask_below(struct commit *c, const struct key_ref *k, bool memory_only,
+                          struct buf *b, struct key_fields *f)
+{
+    struct value_view v = {0};
+    buf_clear(b);
+    enum err e = store_get(c->store, (enum store_space)k->space, k->key, memory_only, b);
+    bool absent = e == ERR_MISSING;
+    if (e == ERR_OK)
+        e = stored_decode(buf_slice(b), &v);
+    *f = (struct key_fields){
+        .space = k->space,
+        .type = v.type,
+        .absent = absent,
+        .version = v.version,
+        .expires_ms = v.expires_ms,
+        .key = k->key,
+        .value = v.value,
+    };
+    return absent ? ERR_OK : e;
+}
+
+// Shard locked, the key not resident.
+static enum err make_resident(struct commit *c, const struct key_ref *k, const struct key_fields *f)
+{
+    struct key_entry *n = keys_prepare(c->keys, k->hash, f);
+    if (!n)
+        return ERR_NO_MEMORY;
+    keys_touch(n);
+    keys_publish(c->keys, k->hash, n, wal_durable(c->wal), false);
+    count(&c->cold_reads, 1);
+    return ERR_OK;
+}
+
 enum err load_key(struct commit *c, const struct key_ref *k, bool memory_only)
 {
     unsigned shard = keys_shard(k->hash);
+    struct key_fields f;
     struct buf b;
-    buf_init(&b, LIMIT_VALUE_HARD + STORED_HEADER_MAX + 1);
     enum err e;
-    for (;;) {
+    buf_init(&b, LIMIT_VALUE_HARD + STORED_HEADER_MAX + 1);
+    for (bool again = true; again;) {
+        again = false;
         uint64_t ingests = atomic_load(&c->ingests);
-        buf_clear(&b);
-        e = store_get(c->store, (enum store_space)k->space, k->key, memory_only, &b);
-        if (e != ERR_OK && e != ERR_MISSING)
+        if ((e = ask_below(c, k, memory_only, &b, &f)))
             break;
-        struct value_view v = {0};
-        if (e == ERR_OK && (e = stored_decode(buf_slice(&b), &v)))
-            break;
-        struct key_fields f = {
-            .space = k->space,
-            .type = v.type,
-            .absent = e == ERR_MISSING,
-            .version = v.version,
-            .expires_ms = v.expires_ms,
-            .key = k->key,
-            .value = v.value,
-        };
         keys_lock(c->keys, shard);
         if (keys_find(c->keys, k->hash, k->space, k->key)) {
-            keys_unlock(c->keys, shard); // somebody was faster, and is right
-            e = ERR_OK;
-            break;
-        }
-        if (atomic_load(&c->ingests) != ingests) {
-            keys_unlock(c->keys, shard); // a newer value may have gone below and been evicted
-            continue;
-        }
-        trim_shard(c, shard);
-        struct key_entry *n = keys_prepare(c->keys, k->hash, &f);
-        if (n) {
-            keys_touch(n);
-            keys_publish(c->keys, k->hash, n, wal_durable(c->wal), false);
+            // somebody was faster, and is right
+        } else if (atomic_load(&c->ingests) != ingests) {
+            again = true; // a newer value may have gone below and been evicted
+        } else {
+            trim_shard(c, shard);
+            e = make_resident(c, k, &f);
         }
         keys_unlock(c->keys, shard);
-        e = n ? ERR_OK : ERR_NO_MEMORY;
-        count(&c->cold_reads, 1);
-        break;
     }
+    buf_release(&b);
+    return e;
+}
+
+// What is below cannot be older than what was resident last: an entry is evicted under this lock,
+// and after what it says became visible below.
+enum err load_key_locked(struct commit *c, const struct key_ref *k)
+{
+    struct key_fields f;
+    struct buf b;
+    buf_init(&b, LIMIT_VALUE_HARD + STORED_HEADER_MAX + 1);
+    enum err e = ask_below(c, k, true, &b, &f);
+    // A key that the transaction names twice is here by now.
+    if (!e && !keys_find(c->keys, k->hash, k->space, k->key))
+        e = make_resident(c, k, &f);
     buf_release(&b);
     return e;
 }

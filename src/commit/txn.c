@@ -241,13 +241,33 @@ static bool gather(struct work *w)
     return all;
 }
 
+// Loads what is missing with the shards locked, so that nothing is evicted before all is there:
+// keys that are more than their shards may hold would push each other out for ever.
+static enum err load_locked(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct key_ref k = step_ref(w, &w->steps[i]);
+        enum err e = w->steps[i].before ? ERR_OK : load_key_locked(w->c, &k);
+        if (e)
+            return e;
+    }
+    return gather(w) ? ERR_OK : ERR_COLD;
+}
+
 // Locks and gathers; loads from memory what is missing, as often as needed. ERR_OK: locked.
 static enum err lock_and_gather(struct work *w)
 {
-    for (int tries = 0; tries < 4; tries++) {
+    for (int tries = 0;; tries++) {
         lock_shards(w);
         if (gather(w))
             return ERR_OK;
+        if (tries == 2) {
+            enum err e = load_locked(w);
+            if (e)
+                unlock_shards(w);
+            return e && e != ERR_COLD ? err_set(w->msg, e, "cannot read the store: %s", err_text(e))
+                                      : e;
+        }
         unlock_shards(w);
         for (size_t i = 0; i < w->count; i++) {
             struct key_ref k = step_ref(w, &w->steps[i]);
@@ -259,7 +279,6 @@ static enum err lock_and_gather(struct work *w)
                                      : err_set(w->msg, e, "cannot read the store: %s", err_text(e));
         }
     }
-    return ERR_COLD;
 }
 
 // ---- idempotency: the first result, kept as an entry of SPACE_IDEM, written by the same

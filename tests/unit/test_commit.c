@@ -603,6 +603,55 @@ static void test_directories_that_are_refused(void **state)
     assert_non_null(strstr(msg.text, "/no/such/parent"));
 }
 
+// Writes go on under any memory limit, however silly.
+static void test_least_memory(void **state)
+{
+    struct fix *f = *state;
+    char key[16], value[200];
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = 0;
+    f->o.memory_limit = 1;
+    restart(f);
+    for (int i = 0; i < 20000; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        put(f, key, value);
+    }
+    expect(f, "k0", value);
+}
+
+// Keys whose values are together more than their shard may hold do not push each other out for
+// ever.
+static void test_transaction_larger_than_its_shard(void **state)
+{
+    struct fix *f = *state;
+    enum { N = 400, SIZE = 100000, SAME = 4 };
+    struct errmsg msg = {0};
+    char names[SAME][16];
+    size_t same = 0;
+    char *value = calloc(1, SIZE + 1);
+    memset(value, 'v', SIZE);
+    f->o.memory_limit = 32u << 20; // 70 KB a shard
+    f->o.segment_size = 1u << 20;
+    restart(f);
+    for (int i = 0; i < N || same < SAME; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%d", i);
+        bool one = commit_ref(f->c, slice_str(key)).hash >> 56 == 7;
+        if (i < N || one)
+            put(f, key, value);
+        if (one && same < SAME)
+            memcpy(names[same++], key, sizeof key);
+    }
+    checkpoint(f);
+    struct txn_op ops[SAME];
+    for (int i = 0; i < SAME; i++)
+        ops[i] = (struct txn_op){
+            .kind = TXN_CHECK, .k = commit_ref(f->c, slice_str(names[i])), .version = 1};
+    struct txn t = {.ops = ops, .count = SAME};
+    assert_int_equal(txn(f, &t, &msg), ERR_OK);
+    free(value);
+}
+
 // A request of a few megabytes must not hold a loop for seconds.
 static void test_many_checks_of_one_key(void **state)
 {
@@ -672,6 +721,8 @@ int main(void)
         T(test_directories_that_are_refused),
         T(test_large_transaction),
         T(test_many_checks_of_one_key),
+        T(test_least_memory),
+        T(test_transaction_larger_than_its_shard),
 #undef T
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
