@@ -52,6 +52,7 @@ struct model {
     struct key_entry *pins[MODEL_KEYS];
     size_t pin_count;
     bool pinning;
+    unsigned overwrites;
 };
 
 struct key {
@@ -129,6 +130,26 @@ static uint32_t random_length(struct random *r)
 
 static uint64_t version_counter;
 
+// Half of the writes that fit where the entry lies are made there. Never may one
+// that a checkpoint reads, and one of the same length always does.
+static bool model_overwrite(struct model *m, unsigned id, struct key_entry *e, uint64_t hash,
+                            const struct key_fields *f)
+{
+    const struct fact *was = &m->now[id];
+    bool pinned = was->version && m->pinned[id].version == was->version;
+    bool may = !pinned && was->absent == f->absent && !was->expires == !f->expires_ms;
+    bool fits = keys_fits(e, f);
+    assert_true(may || !fits);
+    if (may && was->value_len == f->value.n && e->key_len + was->value_len < 8000)
+        assert_true(fits);
+    if (!fits || below(&m->rnd, 2))
+        return false;
+    keys_overwrite(m->k, hash, e, f, f->version);
+    assert_ptr_equal(keys_find(m->k, hash, f->space, f->key), e);
+    m->overwrites++;
+    return true;
+}
+
 static void model_write(struct model *m, unsigned id)
 {
     static uint8_t value[VALUE_SEED_MAX];
@@ -137,6 +158,9 @@ static void model_write(struct model *m, unsigned id)
     struct fact f = {.version = ++version_counter, .dirty = true, .resident = true};
     f.absent = below(&m->rnd, 4) == 0;
     f.value_len = f.absent ? 0 : random_length(&m->rnd);
+    if (!f.absent && below(&m->rnd, 3) == 0) // about as long as before: may fit where that lies
+        f.value_len = m->now[id].value_len + (uint32_t)below(&m->rnd, 4);
+    f.value_len = f.value_len < VALUE_SEED_MAX ? f.value_len : 0;
     f.expires = below(&m->rnd, 5) == 0 ? next_random(&m->rnd) | 1 : 0;
     for (size_t i = 0; i < f.value_len; i++)
         value[i] = value_byte(f.version, id, i);
@@ -154,6 +178,11 @@ static void model_write(struct model *m, unsigned id)
         keys_overwrite(m->k, hash, found, &fields, f.version);
         keys_unlock(m->k, keys_shard(hash));
         m->now[id] = f;
+        return;
+    }
+    if (found && model_overwrite(m, id, found, hash, &fields)) {
+        m->now[id] = f;
+        keys_unlock(m->k, keys_shard(hash));
         return;
     }
     struct key_entry *e = keys_prepare(m->k, hash, &fields);
@@ -341,6 +370,8 @@ static void run_model(uint64_t seed, bool complete)
         }
         model_check_all(m);
     }
+    print_message("%u writes in place\n", m->overwrites);
+    assert_true(m->overwrites > 500);
     keys_free(m->k);
     free(m);
 }
@@ -656,10 +687,14 @@ static void *write_and_read(void *arg)
             for (unsigned j = 0; j < 64; j++)
                 value[j] = f.version;
             f.value = slice_of(value, 8 * below(&rnd, 64));
-            e = keys_prepare(k, hash, &f);
-            if (!e)
-                abort();
-            keys_publish(k, hash, e, f.version, true);
+            if (e && keys_fits(e, &f)) {
+                keys_overwrite(k, hash, e, &f, f.version);
+            } else {
+                e = keys_prepare(k, hash, &f);
+                if (!e)
+                    abort();
+                keys_publish(k, hash, e, f.version, true);
+            }
         }
         keys_unlock(k, keys_shard(hash));
     }
