@@ -4,7 +4,7 @@
 #include "base/limits.h"
 #include "base/os_sim.h"
 #include "commit/commit.h"
-#include "store/store.h"
+#include "store/store_int.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -652,6 +652,83 @@ static void test_transaction_larger_than_its_shard(void **state)
     free(value);
 }
 
+// ---- a cold read that is overtaken
+
+// Does something once, when the store has just been read.
+struct overtaking {
+    struct store_ops ops;
+    const struct store_ops *real;
+    struct fix *f; // NULL: not now
+};
+
+static struct overtaking overtaking; // the ops have no argument to carry it
+
+static void overtake(struct fix *f)
+{
+    enum { SIZE = 100000 };
+    char *value = calloc(1, SIZE + 1);
+    uint64_t hash = commit_ref(f->c, slice_str("a")).hash;
+    memset(value, 'n', SIZE);
+    put(f, "a", value);
+    checkpoint(f);
+    // Past the table's limit, and into the shard of "a", so that it goes.
+    for (int i = 0, same = 0; i < 120 || same < 3; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%d", i);
+        bool one = commit_ref(f->c, slice_str(key)).hash >> 56 == hash >> 56;
+        if (i < 120 || one)
+            put(f, key, value);
+        same += one;
+    }
+    struct key_ref k = commit_ref(f->c, slice_str("a")), cold;
+    struct txn_op op = {.kind = TXN_CHECK, .k = k};
+    struct txn t = {.ops = &op, .count = 1};
+    assert_int_equal(commit_txn_cold(f->c, &t, &cold, 1), 1);
+    free(value);
+}
+
+static enum err overtaken_get(struct store *s, enum store_space space, struct slice key,
+                              bool memory_only, struct buf *out)
+{
+    struct fix *f = overtaking.f;
+    enum err e = overtaking.real->get(s, space, key, memory_only, out);
+    if (f && e == ERR_OK && slice_equal(key, slice_str("a"))) {
+        overtaking.f = NULL;
+        overtake(f);
+    }
+    return e;
+}
+
+static enum err open_overtaken(struct store **s, const struct store_options *o, struct errmsg *msg)
+{
+    enum err e = store_open_sim(s, o, msg);
+    if (e)
+        return e;
+    overtaking.real = (*s)->ops;
+    overtaking.ops = *(*s)->ops;
+    overtaking.ops.get = overtaken_get;
+    (*s)->ops = &overtaking.ops;
+    return ERR_OK;
+}
+
+// Between a reader's look below and its locking of the shard the key is written, checkpointed and
+// evicted: what the reader holds is old, though nothing newer is in memory.
+static void test_overtaken_cold_read(void **state)
+{
+    struct fix *f = *state;
+    put(f, "a", "old");
+    f->o.memory_limit = 16u << 20;
+    f->o.segment_size = 1u << 20;
+    f->o.store_open = open_overtaken;
+    restart(f);
+    overtaking.f = f;
+    struct got g;
+    assert_int_equal(get(f, "a", &g), ERR_OK);
+    assert_null(overtaking.f);
+    assert_int_equal(g.version, 2);
+    assert_int_equal(g.text[0], 'n');
+}
+
 // A request of a few megabytes must not hold a loop for seconds.
 static void test_many_checks_of_one_key(void **state)
 {
@@ -720,6 +797,7 @@ int main(void)
         T(test_full_disk_refuses_and_loses_nothing),
         T(test_directories_that_are_refused),
         T(test_large_transaction),
+        T(test_overtaken_cold_read),
         T(test_many_checks_of_one_key),
         T(test_least_memory),
         T(test_transaction_larger_than_its_shard),
