@@ -511,6 +511,25 @@ static void compare(struct world *w, struct worker *writers)
     }
 }
 
+static void options_of(struct world *w, const char *dir)
+{
+    w->o = (struct commit_options){
+        .os = os_real(),
+        .dir = dir,
+        .store_open = store_open_sim,
+        .segment_size = 1u << 19,
+        .max_segments = 4,
+        .memory_limit = 16u << 20,
+        .max_key = 64,
+        .max_value = VALUE_MAX,
+        .read_threads = 2,
+        .threads = true,
+        .on_durable = on_durable,
+        .on_fatal = on_fatal,
+        .arg = w,
+    };
+}
+
 static void all_at_once(void **state)
 {
     static void *(*const kinds[])(void *) = {transfer,  transfer,        count_up,
@@ -528,21 +547,7 @@ static void all_at_once(void **state)
         seed = strtoull(given, NULL, 0);
     print_message("seed: VARVE_TEST_SEED=%" PRIu64 "\n", seed);
     tempdir_make(dir);
-    w->o = (struct commit_options){
-        .os = os_real(),
-        .dir = dir,
-        .store_open = store_open_sim,
-        .segment_size = 1u << 19,
-        .max_segments = 4,
-        .memory_limit = 16u << 20,
-        .max_key = 64,
-        .max_value = VALUE_MAX,
-        .read_threads = 2,
-        .threads = true,
-        .on_durable = on_durable,
-        .on_fatal = on_fatal,
-        .arg = w,
-    };
+    options_of(w, dir);
     open_world(w);
     unsigned writer = 0;
     for (unsigned i = 0; i < THREADS; i++) {
@@ -577,8 +582,54 @@ static void all_at_once(void **state)
     free(w);
 }
 
+static uint64_t expired(struct world *w)
+{
+    struct buf text;
+    buf_init(&text, 1u << 20);
+    assert_ok(commit_metrics(w->c, &text));
+    assert_ok(buf_append(&text, "", 1));
+    const char *line = strstr((const char *)buf_head(&text), "\nvarve_expired_total ");
+    assert_non_null(line);
+    uint64_t n = strtoull(strchr(line, ' '), NULL, 10);
+    buf_release(&text);
+    return n;
+}
+
+// However many keys expire together, the housekeeper has them deleted soon.
+static void expires_all_that_is_due(void **state)
+{
+    enum { COUNT = 20000, BATCH = 100 };
+    struct world *w = calloc(1, sizeof *w);
+    char dir[64];
+    assert_non_null(w);
+    tempdir_make(dir);
+    options_of(w, dir);
+    open_world(w);
+    w->filling = true;
+    for (unsigned i = 0; i < COUNT; i += BATCH) {
+        struct name names[BATCH];
+        struct txn_op ops[BATCH];
+        for (unsigned b = 0; b < BATCH; b++)
+            ops[b] = (struct txn_op){.kind = TXN_ADD,
+                                     .k = commit_ref(w->c, name_of(&names[b], "due", 0, i + b)),
+                                     .ttl_ms = 1};
+        struct txn t = {.ops = ops, .count = BATCH};
+        assert_ok(run(w, &t));
+    }
+    for (unsigned tries = 0; expired(w) < COUNT; tries++) {
+        assert_true(tries < 100);
+        os_sleep_us(w->o.os, 100000);
+    }
+    assert_ok(commit_close(w->c));
+    tempdir_remove(dir);
+    free(w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_at_once)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_at_once),
+        cmocka_unit_test(expires_all_that_is_due),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
