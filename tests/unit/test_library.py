@@ -1,0 +1,36 @@
+"""The client library gives away varve_* and no other name, and its header stands alone in C and C++.
+
+usage: test_library.py libvarve.so libvarve.a INCLUDE_DIRECTORY
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+shared, archive, include = sys.argv[1:]
+header = (pathlib.Path(include) / "varve.h").read_text()
+declared = set(re.findall(r"\b(varve_\w+)\(", re.sub(r"//.*", "", header)))
+found = []
+
+
+def names(*command):
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"^\w+ [A-Z] (\w+)$", out, flags=re.M))
+
+
+def names_of_code(*command):
+    # What a sanitizer's or the linker's own parts add is not the library's.
+    return {n for n in names(*command) if not n.startswith("_") and not n.startswith("asan.")}
+
+
+for path, flags in [(shared, ["-D"]), (archive, ["-g"])]:
+    given = names_of_code("nm", *flags, "--defined-only", path)
+    found += [f"{path}: {n} is declared and missing" for n in sorted(declared - given)]
+    found += [f"{path}: {n} is nobody else's business" for n in sorted(given - declared)]
+for compiler, language, standard in [("cc", "c", "c99"), ("c++", "c++", "c++11")]:
+    r = subprocess.run([compiler, "-x", language, "-std=" + standard, "-pedantic", "-Wall", "-Wextra",
+                        "-Werror", "-fsyntax-only", "-I", include, "-"],
+                       input="#include <varve.h>\n", capture_output=True, text=True)
+    found += [f"varve.h as {standard}: {line}" for line in r.stderr.splitlines()]
+print("\n".join(found) or f"{len(declared)} functions")
+sys.exit(bool(found))
