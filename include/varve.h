@@ -9,16 +9,23 @@
 //     varve_close(v);
 //
 // Threads: one connection belongs to one thread at a time; connections are independent of each
-// other. Memory: what a call returns through `data` or `text` pointers belongs to the connection
-// and lives until the next call on it. What a call is given is copied or sent before it returns,
-// except the operations of varve_queue_txn. Time: no call blocks longer than the connection's
-// timeout. Numbers are 64 bits; times are milliseconds. Errors: every function returns an enum
-// varve_error; varve_error_text says what was wrong. After VARVE_TIMEOUT, VARVE_NETWORK or
-// VARVE_PROTOCOL replies can no longer be matched with requests: the connection is broken, every
-// later call returns the same error, and a write whose reply was not seen may or may not have
-// happened (send a transaction again with the same idempotency key to find out). After VARVE_ERROR
-// the server may have closed the connection (it does for requests over its limits): then later
-// calls return VARVE_NETWORK. Everything else leaves the connection usable.
+// other.
+//
+// Memory: what a call returns through `data` or `text` pointers belongs to the connection and lives
+// until the next call on it. What a call is given is copied or sent before it returns, except the
+// operations of varve_queue_txn.
+//
+// Time: no call blocks longer than the connection's timeout (but finding a host's address may).
+// Numbers are 64 bits; times are milliseconds.
+//
+// Errors: every function returns an enum varve_error; varve_error_text says what was wrong.
+// - After VARVE_TIMEOUT, VARVE_NETWORK or VARVE_PROTOCOL replies can no longer be matched with
+//   requests: the connection is broken and every later call returns the same error. A write whose
+//   reply was not seen may or may not have happened; send a transaction again, on a new connection,
+//   with the same idempotency key to find out.
+// - After VARVE_ERROR the server may have closed the connection (it does so for requests over its
+//   limits): then later calls return VARVE_NETWORK.
+// - Everything else leaves the connection usable.
 #ifndef VARVE_H
 #define VARVE_H
 

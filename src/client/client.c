@@ -19,7 +19,7 @@
 
 enum {
     RECV_CHUNK = 64 << 10,
-    KEEP = 1 << 20,    // bytes of memory that an idle connection's reply buffer may keep
+    KEEP = 1 << 20,    // bytes of memory that an empty buffer may keep
     SERVER_TEXT = 400, // bytes of a server's error text that are shown
     GUARD = 6,         // bytes of an empty PING
 };
@@ -108,8 +108,10 @@ static void begin(struct varve *v)
 {
     buf_consume(&v->in, v->taken);
     v->taken = 0;
-    if (v->in.cap > KEEP && buf_len(&v->in) == 0)
-        buf_shrink(&v->in, RECV_CHUNK);
+    struct buf *bufs[] = {&v->in, &v->out};
+    for (int i = 0; i < 2; i++)
+        if (bufs[i]->cap > KEEP && buf_len(bufs[i]) == 0)
+            buf_shrink(bufs[i], RECV_CHUNK);
     v->deadline = v->timeout_ms ? os_mono_ns(v->os) + (uint64_t)v->timeout_ms * 1000000u : 0;
 }
 
@@ -191,26 +193,37 @@ static enum varve_error send_failed(struct varve *v)
     return lost(v, VARVE_NETWORK, why);
 }
 
-static enum varve_error send_queued(struct varve *v)
+// Gives the kernel as much of what is queued as it takes now.
+static enum varve_error send_some(struct varve *v)
 {
-    enum varve_error r = v->broken ? still_broken(v) : VARVE_OK;
-    while (!r && buf_len(&v->out)) {
+    while (buf_len(&v->out)) {
         size_t sent = 0;
         enum err e = os_send(v->fd, buf_head(&v->out), buf_len(&v->out), &sent);
-        buf_consume(&v->out, sent);
-        if (!e)
-            continue;
-        if (e != ERR_AGAIN)
+        if (e == ERR_AGAIN)
+            break;
+        if (e)
             return send_failed(v);
-        if (buf_len(&v->in) > READ_AHEAD)
-            return fail(v, VARVE_FULL, "more than %u MiB of replies wait to be taken",
-                        READ_AHEAD >> 20);
-        r = wait_ready(v, true);
-        size_t got;
-        if (!r)
-            r = read_some(v, &got);
+        buf_consume(&v->out, sent);
     }
-    return r;
+    return VARVE_OK;
+}
+
+// Sends what is queued, waits until there is something to do, and reads.
+static enum varve_error turn(struct varve *v)
+{
+    size_t got;
+    enum varve_error r = v->broken ? still_broken(v) : send_some(v);
+    r = r ? r : wait_ready(v, buf_len(&v->out) > 0);
+    return r ? r : read_some(v, &got);
+}
+
+// Waits until `n` bytes of replies are here.
+static enum varve_error need(struct varve *v, size_t n)
+{
+    enum varve_error r = VARVE_OK;
+    while (!r && buf_len(&v->in) < n)
+        r = turn(v);
+    return buf_len(&v->in) >= n ? VARVE_OK : r;
 }
 
 // Ends a wire_request* that went into `out`, which held `before` bytes: remembers what it was.
@@ -247,19 +260,6 @@ static enum varve_error queue_guard(struct varve *v)
     struct slice none = {NULL, 0};
     return queued(v, wire_request(&v->out, WIRE_PING, &none, 1), buf_len(&v->out),
                   (struct pending){.type = WIRE_PING, .guard = true});
-}
-
-// Sends what is queued and waits until `n` bytes of replies are here.
-static enum varve_error need(struct varve *v, size_t n)
-{
-    enum varve_error r = buf_len(&v->in) < n ? send_queued(v) : VARVE_OK;
-    while (!r && buf_len(&v->in) < n) {
-        size_t got;
-        r = read_some(v, &got);
-        if (!r && got == 0)
-            r = wait_ready(v, false);
-    }
-    return buf_len(&v->in) >= n ? VARVE_OK : r;
 }
 
 // The body of the reply to the oldest request, when it is all here and believed (see the top of the
@@ -383,7 +383,14 @@ enum varve_error varve_flush(struct varve *v)
 {
     begin(v);
     enum varve_error r = queue_guard(v);
-    return r ? r : send_queued(v);
+    r = r ? r : v->broken ? still_broken(v) : send_some(v);
+    while (!r && buf_len(&v->out)) {
+        if (buf_len(&v->in) > READ_AHEAD)
+            return fail(v, VARVE_FULL, "more than %u MiB of replies wait to be taken",
+                        READ_AHEAD >> 20);
+        r = turn(v);
+    }
+    return r;
 }
 
 size_t varve_outstanding(const struct varve *v)

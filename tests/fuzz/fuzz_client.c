@@ -1,0 +1,59 @@
+// The readers of replies in the client library. Properties: no byte outside of the body is looked
+// at (the body is a block of its own, for ASan); what is read lies within it; sizes fit their
+// types.
+#include "fuzz.h"
+#include "client/wire.h"
+
+static void check_value(struct slice body, const struct varve_value *v)
+{
+    const uint8_t *p = v->data;
+    VERIFY(p >= body.p && v->size <= body.n && p + v->size <= body.p + body.n);
+    VERIFY(v->type <= VARVE_ARRAY);
+    VERIFY((v->type != VARVE_INT && v->type != VARVE_FLOAT) || v->size == 8);
+    VERIFY(v->type != VARVE_BOOL || v->size == 1);
+    (void)varve_value_int(v);
+    (void)varve_value_float(v);
+    (void)varve_value_bool(v);
+}
+
+static void read_list(struct slice body, bool values)
+{
+    uint32_t count;
+    struct slice rest, key;
+    struct varve_value v;
+    if (wire_read_list(body, &count, &rest))
+        return;
+    for (uint32_t i = 0; i < count && !wire_next_key(&rest, &key, values ? &v : NULL); i++) {
+        VERIFY(key.n > 0 && key.p > body.p && key.p + key.n <= body.p + body.n);
+        if (values)
+            check_value(body, &v);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    if (n == 0)
+        return 0;
+    size_t count = 1 + data[0] % 3;
+    uint8_t *block = malloc(n);
+    VERIFY(block);
+    memcpy(block, data + 1, n - 1);
+    struct slice body = slice_of(block, n - 1);
+    struct varve_op ops[3] = {{.kind = VARVE_OP_CHECK}};
+    struct varve_value v;
+    uint64_t sequence;
+    if (!wire_read_value(body, &v))
+        check_value(body, &v);
+    if (!wire_read_txn(body, ops, count, &sequence))
+        VERIFY(body.n == 12 + count * 16);
+    if (!wire_read_conflicts(body, ops, count)) {
+        size_t marked = 0;
+        for (size_t i = 0; i < count; i++)
+            marked += ops[i].conflict;
+        VERIFY(marked > 0);
+    }
+    read_list(body, false);
+    read_list(body, true);
+    free(block);
+    return 0;
+}
