@@ -243,7 +243,7 @@ enum err commit_list(struct commit *c, struct slice prefix, struct slice after, 
     free(h.keys);
     // What was read may be as new as the newest change: the answer waits for all given out so far.
     if (!c->o.relaxed)
-        *dep = wal_last(c->wal);
+        *dep = wal_last(c->wal) > wal_durable(c->wal) ? wal_last(c->wal) : 0;
     commit_kick(c);
     return e;
 }

@@ -121,6 +121,8 @@ static enum err open_store(struct server *s, struct errmsg *msg)
     o.arg = s;
     enum err e = commit_open(&s->commit, &o, &r, msg);
     if (!e)
+        net_durable(s->net, commit_durable(s->commit)); // what was recovered is
+    if (!e)
         log_event(LOG_INFO, "recovered",
                   "dir=%s created=%d checkpoint=%" PRIu64 " frames=%" PRIu64 " bytes=%" PRIu64
                   " sequence=%" PRIu64 " torn_bytes=%" PRIu64 " clean=%d replay_ms=%" PRIu64

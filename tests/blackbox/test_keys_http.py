@@ -157,6 +157,15 @@ def test_listing_is_sorted_and_pages(web):
     assert seen == names
 
 
+def test_a_listing_is_answered_right_after_a_restart(server, web):
+    put(web, ("a", 1, 0), ("b", 1, 0))
+    for stop in server.kill, server.stop:
+        stop()
+        server.start()
+        r = requests.get(server.http + "/v1/keys", timeout=10)
+        assert [k["key"] for k in r.json()["keys"]] == ["a", "b"]
+
+
 def test_txn_mixes_checks_puts_deletes_and_adds(web):
     put(web, ("a", 1, 0), ("gone", 1, 0))
     ops = [{"op": "check", "key": "a", "version": 1}, {"op": "check", "key": "none", "version": 0},
