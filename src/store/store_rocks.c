@@ -339,6 +339,20 @@ static enum err read_failed(char *text)
     return e;
 }
 
+// A get from memory whose table file is not open is answered "found", with an empty value:
+// TableCache::Get marks the key as one that may exist, and rocksdb_get_pinned_cf does not pass that
+// on. True if an empty value is a real one.
+static bool really_empty(struct rocks *r, enum store_space space, struct slice key)
+{
+    char *value = NULL;
+    size_t n;
+    unsigned char found = 0;
+    rocksdb_key_may_exist_cf(r->db, r->read_memory, r->cf[space], (const char *)key.p, key.n,
+                             &value, &n, NULL, 0, &found);
+    rocksdb_free(value);
+    return found;
+}
+
 static enum err rocks_get(struct store *s, enum store_space space, struct slice key,
                           bool memory_only, struct buf *out)
 {
@@ -355,6 +369,8 @@ static enum err rocks_get(struct store *s, enum store_space space, struct slice 
     const char *p = rocksdb_pinnableslice_value(v, &n);
     enum err e = buf_append(out, p, n);
     rocksdb_pinnableslice_destroy(v);
+    if (memory_only && n == 0 && !really_empty(r, space, key))
+        return ERR_COLD;
     return e;
 }
 
