@@ -60,9 +60,10 @@ static void close_conn(struct bench_thread *t, struct bench_conn *c)
     t->open--;
 }
 
+// What is under way on it counts as errors, at least one.
 static void lose_conn(struct bench_thread *t, struct bench_conn *c, const char *why)
 {
-    bench_error(t, c->batch - c->done, why, slice_of(NULL, 0));
+    bench_error(t, c->done < c->batch ? c->batch - c->done : 1, why, slice_of(NULL, 0));
     close_conn(t, c);
 }
 
