@@ -1,5 +1,6 @@
 #include "base/buf.h"
 #include "base/assert.h"
+#include <inttypes.h>
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,4 +99,11 @@ enum err buf_printf(struct buf *b, const char *format, ...)
     if (e == ERR_OK)
         b->end += (size_t)n;
     return e;
+}
+
+enum err buf_metric(struct buf *b, const char *name, const char *type, const char *help,
+                    uint64_t value)
+{
+    return buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", name, help, name, type,
+                      name, value);
 }

@@ -29,6 +29,10 @@ MUST_USE enum err buf_append(struct buf *b, const void *p, size_t n);
 MUST_USE enum err buf_printf(struct buf *b, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+// One number in Prometheus' text format, with its HELP and TYPE lines.
+MUST_USE enum err buf_metric(struct buf *b, const char *name, const char *type, const char *help,
+                             uint64_t value);
+
 static inline size_t buf_len(const struct buf *b)
 {
     return b->end - b->start;

@@ -1,6 +1,5 @@
 // The numbers of this room and those below, as Prometheus text.
 #include "commit/commit_int.h"
-#include <inttypes.h>
 
 // X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), s (store_stats).
 #define METRICS(X)                                                                                 \
@@ -56,11 +55,9 @@ enum err commit_metrics(struct commit *c, struct buf *out)
     keys_get_stats(c->keys, &k);
     store_get_stats(c->store, &s);
     enum err e = ERR_OK;
-#define X(name, type, help, value)                                                                 \
-    if (!e)                                                                                        \
-        e = buf_printf(                                                                            \
-            out, "# HELP " #name " " help "\n# TYPE " #name " " #type "\n" #name " %" PRIu64 "\n", \
-            (uint64_t)(value));
+#define X(name, type, help, value) \
+    if (!e)                        \
+        e = buf_metric(out, #name, #type, help, (uint64_t)(value));
     METRICS(X)
 #undef X
     return e;

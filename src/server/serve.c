@@ -80,11 +80,9 @@ static enum err all_metrics(void *arg, struct buf *out)
     enum err e = commit_metrics(s->commit, out);
     net_get_stats(s->net, &n);
     os_usage(&u);
-#define X(name, type, help, value)                                                                 \
-    if (!e)                                                                                        \
-        e = buf_printf(                                                                            \
-            out, "# HELP " #name " " help "\n# TYPE " #name " " #type "\n" #name " %" PRIu64 "\n", \
-            (uint64_t)(value));
+#define X(name, type, help, value) \
+    if (!e)                        \
+        e = buf_metric(out, #name, #type, help, (uint64_t)(value));
     METRICS(X)
 #undef X
     return e;
