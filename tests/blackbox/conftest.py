@@ -37,7 +37,7 @@ class Server:
                 self.address[word[1]] = word[2]
             if word[0] == "ready":
                 return
-        raise AssertionError("server did not start:\n" + self.log())
+        raise AssertionError("server did not start:\n" + self.log(), self.process.wait(30))
 
     def log(self):
         self.err.flush()
