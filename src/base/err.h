@@ -11,6 +11,7 @@
 #define VARVE_ERRORS(X)                                                                   \
     X(OK, "ok")                                                                           \
     X(MISSING, "no such key")                                                             \
+    X(NO_KEYSPACE, "no such keyspace")                                                    \
     X(CONFLICT, "version conflict")                                                       \
     X(INVALID, "invalid request")                                                         \
     X(TOO_BIG, "over a size limit")                                                       \

@@ -19,6 +19,11 @@
 #define LIMIT_SLOW_READER_MS     10000u       // and how long a full one may make no progress
 #define LIMIT_IDEMPOTENCY_KEY    128u         // bytes
 #define LIMIT_IDEMPOTENCY_TTL_MS 86400000ull  // how long a first result is kept
+#define LIMIT_KEYSPACE_NAME      255u         // bytes
+#define LIMIT_KEYSPACES          100000u      // in one data directory
+#define LIMIT_PAGE_RECORDS       1000000u     // records in one page of a log
+#define LIMIT_PAGE_BYTES         (4u << 20)   // bytes of its records, if more than one
+#define LIMIT_FILTER             1024u        // bytes of a prefix or substring to look for
 #define LIMIT_PATH               4096u        // bytes of a file path
 #define LIMIT_CONFIG_FILE        (1u << 20)   // bytes of a configuration file
 

@@ -57,7 +57,7 @@ struct os_ops {
     enum err (*lock)(struct os *os, const char *path, int *fd);
     // Free bytes on the file system that holds `path`.
     enum err (*disk_free)(struct os *os, const char *path, uint64_t *bytes);
-    uint64_t (*wall_ms)(struct os *os); // milliseconds since 1970
+    uint64_t (*wall_us)(struct os *os); // microseconds since 1970
     uint64_t (*mono_ns)(struct os *os); // monotonic nanoseconds
     void (*random)(struct os *os, void *p, size_t n);
     void (*sleep_us)(struct os *os, uint64_t us);
@@ -147,9 +147,13 @@ MUST_USE static inline enum err os_disk_free(struct os *os, const char *path, ui
 {
     return os->ops->disk_free(os, path, bytes);
 }
+static inline uint64_t os_wall_us(struct os *os)
+{
+    return os->ops->wall_us(os);
+}
 static inline uint64_t os_wall_ms(struct os *os)
 {
-    return os->ops->wall_ms(os);
+    return os_wall_us(os) / 1000;
 }
 static inline uint64_t os_mono_ns(struct os *os)
 {

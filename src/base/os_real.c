@@ -265,9 +265,9 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static uint64_t real_wall_ms(struct os *os)
+static uint64_t real_wall_us(struct os *os)
 {
-    return clock_ns(CLOCK_REALTIME) / 1000000u;
+    return clock_ns(CLOCK_REALTIME) / 1000u;
 }
 
 static uint64_t real_mono_ns(struct os *os)
@@ -314,7 +314,7 @@ struct os *os_real(void)
         .list = real_list,
         .lock = real_lock,
         .disk_free = real_disk_free,
-        .wall_ms = real_wall_ms,
+        .wall_us = real_wall_us,
         .mono_ns = real_mono_ns,
         .random = real_random,
         .sleep_us = real_sleep_us,

@@ -425,13 +425,13 @@ static enum err sim_disk_free(struct os *os, const char *path, uint64_t *bytes)
     return done(s, e);
 }
 
-static uint64_t sim_wall_ms(struct os *os)
+static uint64_t sim_wall_us(struct os *os)
 {
     struct os_sim *s = machine(os);
     sim_hold(s);
-    uint64_t ms = s->wall_us / 1000;
+    uint64_t us = s->wall_us;
     sim_let_go(s);
-    return ms;
+    return us;
 }
 
 static uint64_t sim_mono_ns(struct os *os)
@@ -488,7 +488,7 @@ const struct os_ops sim_calls = {
     .list = sim_list,
     .lock = sim_lock,
     .disk_free = sim_disk_free,
-    .wall_ms = sim_wall_ms,
+    .wall_us = sim_wall_us,
     .mono_ns = sim_mono_ns,
     .random = sim_random,
     .sleep_us = sim_sleep_us,

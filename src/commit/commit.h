@@ -7,7 +7,7 @@
 // before commit_durable() >= dep. That holds for reads and for conflicts too.
 //
 // No call here blocks on the disk except those that say so. ERR_COLD and ERR_FULL mean: nothing was
-// done; call commit_fetch or commit_wait_room, and try again when it calls back.
+// done; call commit_fetch, commit_txn_fetch or commit_wait_room, and try again when it calls back.
 #ifndef VARVE_COMMIT_COMMIT_H
 #define VARVE_COMMIT_COMMIT_H
 
@@ -101,7 +101,9 @@ enum txn_kind {
     TXN_PUT,    // write value; checks version if has_version
     TXN_DELETE, // checks version if has_version; deleting what is not there is not an error
     TXN_ADD,    // integer += delta; a missing key counts as 0; checks version if has_version
+    TXN_APPEND, // appends records to a log; `append` says which. k is not looked at
 };
+struct log_append; // commit/log.h
 
 struct txn_op {
     // in
@@ -114,6 +116,7 @@ struct txn_op {
     int64_t delta;    // ADD
     uint64_t version; // expected, if has_version or CHECK
     uint64_t ttl_ms;  // PUT, ADD: 0 none (a put without ttl takes an older ttl away; ADD keeps it)
+    struct log_append *append; // APPEND; a log may be appended to once in a transaction
     // out
     bool conflict;
     uint64_t actual;      // version found (0: none)
@@ -134,10 +137,11 @@ struct txn {
 };
 
 // One transaction: all checks against the state at one moment, then all of it or nothing.
-// ERR_OK; ERR_CONFLICT with `conflict` and `actual` set on each op that disagreed; ERR_INVALID with
-// msg (the same key written twice; an empty or oversized key or value; a check and a write may name
-// one key); ERR_TYPE and ERR_OVERFLOW (add) with msg; ERR_REUSED; ERR_COLD; ERR_FULL; ERR_NO_SPACE;
-// ERR_TOO_BIG; ERR_NO_MEMORY; ERR_CLOSED. *dep is set for every outcome that leaves the process.
+// ERR_OK; ERR_NO_KEYSPACE (append) with msg; ERR_CONFLICT with `conflict` and `actual` set on each
+// op that disagreed; ERR_INVALID with msg (the same key written twice; an empty or oversized key or
+// value; a check and a write may name one key); ERR_TYPE and ERR_OVERFLOW (add) with msg;
+// ERR_REUSED; ERR_COLD; ERR_FULL; ERR_NO_SPACE; ERR_TOO_BIG; ERR_NO_MEMORY; ERR_CLOSED. *dep is set
+// for every outcome that leaves the process.
 MUST_USE
 enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg);
 
@@ -150,9 +154,12 @@ enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count
 // Starts a checkpoint if none runs, and calls done on another thread when room may have been made.
 MUST_USE
 enum err commit_wait_room(struct commit *c, void (*done)(void *arg, enum err e), void *arg);
-// The keys a txn needs that are not in RAM, for commit_fetch: fills refs (cap entries), returns
-// count.
+// The keys a txn needs that are not in RAM: fills refs (cap entries), returns the count.
 size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *refs, size_t cap);
+// commit_fetch of all keys and logs that a transaction needs; copies what it needs of `t`.
+MUST_USE
+enum err commit_txn_fetch(struct commit *c, const struct txn *t,
+                          void (*done)(void *arg, enum err e), void *arg);
 
 // Runs fn(arg) on a reader thread; for work that blocks, such as commit_list. ERR_AGAIN when too
 // much is waiting already.

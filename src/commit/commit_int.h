@@ -4,6 +4,7 @@
 #define VARVE_COMMIT_COMMIT_INT_H
 
 #include "commit/commit.h"
+#include "commit/log.h"
 #include "base/limits.h"
 #include "store/store.h"
 #include "table/keys.h"
@@ -128,6 +129,12 @@ enum err load_key(struct commit *c, const struct key_ref *k, bool memory_only);
 MUST_USE
 enum err load_key_locked(struct commit *c, const struct key_ref *k);
 void raise_floor(struct commit *c, uint64_t version);
+
+// log_load.c
+// Brings in what appending to the log needs: its index, and its last chunk unless that is full.
+// Nothing to do for a log that does not exist. Blocks.
+MUST_USE
+enum err load_log_tail(struct commit *c, const struct log_name *name);
 
 // checkpoint.c
 void *housekeeper_main(void *arg);

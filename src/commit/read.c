@@ -156,46 +156,86 @@ enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, vo
     return ERR_COLD;
 }
 
+// What a fetch brings in; its names lie behind the arrays.
 struct fetch {
     struct commit *c;
     void (*done)(void *arg, enum err e);
     void *arg;
-    size_t count;
-    struct key_ref keys[];
+    size_t key_count, log_count;
+    struct key_ref *keys;
+    struct log_name *logs;
 };
 
 static void fetch_run(void *arg)
 {
     struct fetch *f = arg;
     enum err e = ERR_OK;
-    for (size_t i = 0; i < f->count && !e; i++)
+    for (size_t i = 0; i < f->key_count && !e; i++)
         e = load_key(f->c, &f->keys[i], false);
+    for (size_t i = 0; i < f->log_count && !e; i++)
+        e = load_log_tail(f->c, &f->logs[i]);
     f->done(f->arg, e);
     free(f);
 }
 
-enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count_of,
-                      void (*done)(void *arg, enum err e), void *arg)
+static struct slice copy_name(uint8_t **p, struct slice s)
 {
-    size_t bytes = 0;
-    for (size_t i = 0; i < count_of; i++)
+    struct slice copy = slice_of(*p, s.n);
+    if (s.n)
+        memcpy(*p, s.p, s.n);
+    *p += s.n;
+    return copy;
+}
+
+static enum err fetch_start(struct commit *c, const struct key_ref *keys, size_t key_count,
+                            const struct log_name *logs, size_t log_count,
+                            void (*done)(void *arg, enum err e), void *arg)
+{
+    size_t bytes = key_count * sizeof *keys + log_count * sizeof *logs;
+    for (size_t i = 0; i < key_count; i++)
         bytes += keys[i].key.n;
-    struct fetch *f = malloc(sizeof *f + count_of * sizeof *f->keys + bytes);
+    for (size_t i = 0; i < log_count; i++)
+        bytes += logs[i].keyspace.n + logs[i].key.n;
+    struct fetch *f = malloc(sizeof *f + bytes);
     if (!f)
         return ERR_NO_MEMORY;
-    *f = (struct fetch){c, done, arg, count_of};
-    uint8_t *p = (uint8_t *)&f->keys[count_of];
-    for (size_t i = 0; i < count_of; i++) {
+    *f = (struct fetch){c, done, arg, key_count, log_count, (struct key_ref *)(f + 1), NULL};
+    f->logs = (struct log_name *)(f->keys + key_count);
+    uint8_t *p = (uint8_t *)(f->logs + log_count);
+    for (size_t i = 0; i < key_count; i++) {
         f->keys[i] = keys[i];
-        f->keys[i].key.p = p;
-        if (keys[i].key.n)
-            memcpy(p, keys[i].key.p, keys[i].key.n);
-        p += keys[i].key.n;
+        f->keys[i].key = copy_name(&p, keys[i].key);
+    }
+    for (size_t i = 0; i < log_count; i++) {
+        f->logs[i].keyspace = copy_name(&p, logs[i].keyspace);
+        f->logs[i].key = copy_name(&p, logs[i].key);
     }
     count(&c->cold_waits, 1);
     enum err e = readers_add(&c->readers, fetch_run, f);
     if (e)
         free(f);
+    return e;
+}
+
+enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count_of,
+                      void (*done)(void *arg, enum err e), void *arg)
+{
+    return fetch_start(c, keys, count_of, NULL, 0, done, arg);
+}
+
+enum err commit_txn_fetch(struct commit *c, const struct txn *t,
+                          void (*done)(void *arg, enum err e), void *arg)
+{
+    struct key_ref *keys = malloc((t->count + 1) * (sizeof *keys + sizeof(struct log_name)));
+    if (!keys)
+        return ERR_NO_MEMORY;
+    struct log_name *logs = (struct log_name *)(keys + t->count + 1);
+    size_t key_count = commit_txn_cold(c, t, keys, t->count + 1), log_count = 0;
+    for (size_t i = 0; i < t->count; i++)
+        if (t->ops[i].kind == TXN_APPEND)
+            logs[log_count++] = t->ops[i].append->name;
+    enum err e = fetch_start(c, keys, key_count, logs, log_count, done, arg);
+    free(keys);
     return e;
 }
 

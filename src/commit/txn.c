@@ -285,12 +285,12 @@ static enum err lock_and_gather(struct work *w)
 // transaction. [u64 sequence][u64 request hash][u8 conflict][u32 count] then for each operation
 // [u64 new version][i64 number][u64 actual version][u8 conflict].
 // The sequence is not known when the record is logged: it is filled in when it is applied.
-enum { RECORD_HEAD = 21, RECORD_OP = 25 };
+enum { RESULT_HEAD = 21, RESULT_OP = 25 };
 
 static enum err record_build(struct work *w, bool conflict)
 {
-    buf_init(&w->record, RECORD_HEAD + (size_t)LIMIT_TXN_OPS * RECORD_OP);
-    enum err e = buf_reserve(&w->record, RECORD_HEAD + w->t->count * RECORD_OP);
+    buf_init(&w->record, RESULT_HEAD + (size_t)LIMIT_TXN_OPS * RESULT_OP);
+    enum err e = buf_reserve(&w->record, RESULT_HEAD + w->t->count * RESULT_OP);
     if (e)
         return err_set(w->msg, e, "out of memory");
     uint8_t *p = buf_tail(&w->record);
@@ -298,28 +298,28 @@ static enum err record_build(struct work *w, bool conflict)
     store64(p + 8, w->t->request_hash);
     p[16] = conflict;
     store32(p + 17, (uint32_t)w->t->count);
-    p += RECORD_HEAD;
-    for (size_t i = 0; i < w->t->count; i++, p += RECORD_OP) {
+    p += RESULT_HEAD;
+    for (size_t i = 0; i < w->t->count; i++, p += RESULT_OP) {
         const struct txn_op *op = &w->t->ops[i];
         store64(p, op->new_version);
         store64(p + 8, (uint64_t)op->number);
         store64(p + 16, op->actual);
         p[24] = op->conflict;
     }
-    w->record.end += RECORD_HEAD + w->t->count * RECORD_OP;
+    w->record.end += RESULT_HEAD + w->t->count * RESULT_OP;
     return ERR_OK;
 }
 
 static enum err record_replay(struct work *w, struct slice r)
 {
     struct txn *t = w->t;
-    if (r.n < RECORD_HEAD || r.n != RECORD_HEAD + (size_t)load32(r.p + 17) * RECORD_OP)
+    if (r.n < RESULT_HEAD || r.n != RESULT_HEAD + (size_t)load32(r.p + 17) * RESULT_OP)
         return err_set(w->msg, ERR_DAMAGED, "the idempotency record is damaged");
     if (load64(r.p + 8) != t->request_hash || load32(r.p + 17) != t->count)
         return err_set(w->msg, ERR_REUSED,
                        "the idempotency key was used before with another request");
-    const uint8_t *p = r.p + RECORD_HEAD;
-    for (size_t i = 0; i < t->count; i++, p += RECORD_OP) {
+    const uint8_t *p = r.p + RESULT_HEAD;
+    for (size_t i = 0; i < t->count; i++, p += RESULT_OP) {
         struct txn_op *op = &t->ops[i];
         op->new_version = load64(p);
         op->number = (int64_t)load64(p + 8);

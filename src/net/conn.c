@@ -250,6 +250,8 @@ void conn_kill(struct conn *c)
     struct loop *l = c->loop;
     if (c->state == CONN_DEAD)
         return;
+    if (c->opened && c->p->on_dead)
+        c->p->on_dead(c);
     c->state = CONN_DEAD;
     atomic_store_explicit(&c->dead, true, memory_order_relaxed);
     os_close_socket(c->fd); // leaves the epoll set as well

@@ -53,6 +53,9 @@ struct protocol {
     // The deadline set by conn_deadline has passed. May append a last reply. NULL: drop.
     // Put off while the connection is WAITING or BLOCKED; not called once it is CLOSING.
     enum conn_verdict (*on_deadline)(struct conn *c);
+    // The socket is about to be closed, holds or not; may be NULL. Takes back what would otherwise
+    // resume the connection at some far time (conn_unhold is allowed here).
+    void (*on_dead)(struct conn *c);
     // Releases what the state holds; may be NULL. Called once, after the socket is closed and the
     // last hold is dropped, unless on_open failed.
     void (*on_close)(struct conn *c);

@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/limits.h"
+#include "op/record.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -29,6 +30,25 @@
     F(1, BYTES, key)     \
     F(2, U64, version)   \
     F(3, U32, space)
+#define FIELDS_KEYSPACE(F)        \
+    F(1, BYTES, key)              \
+    F(2, U32, keyspace)           \
+    F(3, U64, created_ms)         \
+    F(4, U64, policy.max_age_ms)  \
+    F(5, U64, policy.max_bytes)   \
+    F(6, U64, policy.max_records) \
+    F(7, U32, policy.server_time)
+#define FIELDS_APPEND(F) \
+    F(1, U32, keyspace)  \
+    F(2, BYTES, key)     \
+    F(3, U64, log)       \
+    F(4, BYTES, value)
+#define FIELDS_TRIM(F)  \
+    F(1, U32, keyspace) \
+    F(2, BYTES, key)    \
+    F(3, U64, log)      \
+    F(4, U64, offset)
+#define FIELDS_ERASE(F) FIELDS_TRIM(F)
 
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 enum { TAG_CHANGES = 1 << 3 | WIRE_BYTES };
@@ -64,17 +84,15 @@ static bool layout_fits(enum value_type t, struct slice v)
     }
 }
 
-// NULL, or what a change has that no valid one has. Asserted before writing, checked after reading.
-static const char *what_is_wrong(const struct change *c)
+static const char *wrong_key(const struct change *c)
 {
-    if (c->space != SPACE_KEYS && c->space != SPACE_IDEM)
-        return "a space of keys that does not exist";
     if (c->key.n == 0)
         return "no key";
-    if (c->key.n > LIMIT_KEY_HARD)
-        return "a key over the hard limit";
-    if (c->kind != CHANGE_PUT)
-        return NULL;
+    return c->key.n > LIMIT_KEY_HARD ? "a key over the hard limit" : NULL;
+}
+
+static const char *wrong_put(const struct change *c)
+{
     if ((unsigned)c->type >= VALUE_TYPES)
         return "a value type that does not exist";
     if (c->value.n >= LIMIT_VALUE_HARD)
@@ -82,6 +100,46 @@ static const char *what_is_wrong(const struct change *c)
     if (!layout_fits(c->type, c->value))
         return "a value that is not laid out as its type says";
     return NULL;
+}
+
+// Of APPEND, TRIM and ERASE.
+static const char *wrong_log(const struct change *c)
+{
+    if (c->keyspace == 0 || c->log == 0)
+        return "no keyspace or no log";
+    if (c->kind != CHANGE_APPEND)
+        return c->offset ? NULL : "no offset";
+    struct record_walk w = {.rest = c->value};
+    struct record r;
+    enum err e;
+    while (!(e = record_next(&w, &r, NULL)))
+        if (r.bytes.n >= LIMIT_VALUE_HARD)
+            return "a record over the hard limit";
+    return e == ERR_MISSING && c->value.n ? NULL : "records that are not laid out as records are";
+}
+
+// NULL, or what a change has that no valid one has. Asserted before writing, checked after reading.
+static const char *what_is_wrong(const struct change *c)
+{
+    const char *wrong = wrong_key(c);
+    if (wrong)
+        return wrong;
+    switch (c->kind) {
+    case CHANGE_PUT:
+    case CHANGE_DELETE:
+        if (c->space != SPACE_KEYS && c->space != SPACE_IDEM)
+            return "a space of keys that does not exist";
+        return c->kind == CHANGE_PUT ? wrong_put(c) : NULL;
+    case CHANGE_KEYSPACE:
+        if (c->keyspace == 0)
+            return "no keyspace";
+        return c->key.n > LIMIT_KEYSPACE_NAME ? "a name over the hard limit" : NULL;
+    case CHANGE_APPEND:
+    case CHANGE_TRIM:
+    case CHANGE_ERASE:
+        return wrong_log(c);
+    }
+    return "an unknown kind";
 }
 
 // ---- writing
@@ -420,10 +478,26 @@ static void quote_key(struct slice key, char text[4 * KEY_SHOWN + 8])
     *t = 0;
 }
 
+static void describe_log(const struct change *c, const char *key, char *text, size_t cap)
+{
+    if (c->kind == CHANGE_KEYSPACE)
+        (void)snprintf(text, cap, "keyspace %s id %" PRIu32, key, c->keyspace);
+    else if (c->kind == CHANGE_APPEND)
+        (void)snprintf(text, cap, "append %s in keyspace %" PRIu32 " log %" PRIu64 ", %zu bytes",
+                       key, c->keyspace, c->log, c->value.n);
+    else
+        (void)snprintf(text, cap, "%s %s in keyspace %" PRIu32 " log %" PRIu64 " offset %" PRIu64,
+                       kind_name(c->kind), key, c->keyspace, c->log, c->offset);
+}
+
 void op_describe(const struct change *c, char *text, size_t cap)
 {
     char key[4 * KEY_SHOWN + 8];
     quote_key(c->key, key);
+    if (c->kind != CHANGE_PUT && c->kind != CHANGE_DELETE) {
+        describe_log(c, key, text, cap);
+        return;
+    }
     const char *idem = c->space == SPACE_IDEM ? " (idempotency)" : "";
     int n =
         snprintf(text, cap, "%s %s%s version %" PRIu64, kind_name(c->kind), key, idem, c->version);

@@ -23,9 +23,13 @@ enum value_type {
 };
 
 // X(NAME, field number in message Change, "name for people")
-#define VARVE_CHANGES(X) \
-    X(PUT, 1, "put")     \
-    X(DELETE, 2, "delete")
+#define VARVE_CHANGES(X)       \
+    X(PUT, 1, "put")           \
+    X(DELETE, 2, "delete")     \
+    X(KEYSPACE, 3, "keyspace") \
+    X(APPEND, 4, "append")     \
+    X(TRIM, 5, "trim")         \
+    X(ERASE, 6, "erase")
 
 enum change_kind {
 #define X(name, field, text) CHANGE_##name = field,
@@ -33,14 +37,27 @@ enum change_kind {
 #undef X
 };
 
+// How long the logs of a keyspace are kept, and who gives timestamps. 0: without limit.
+struct log_policy {
+    uint64_t max_age_ms;
+    uint64_t max_bytes;   // of one log's records, as encoded
+    uint64_t max_records; // of one log
+    bool server_time;     // the server gives strictly rising microseconds: an event stream
+};
+
 struct change {
     enum change_kind kind;
     enum key_space space;
-    enum value_type type; // PUT
-    uint64_t version;     // PUT: the new version. DELETE: the version that went
-    uint64_t expires_ms;  // PUT: wall clock ms, 0 never
-    struct slice key;
-    struct slice value; // PUT
+    enum value_type type;     // PUT
+    uint64_t version;         // PUT: the new version. DELETE: the version that went
+    uint64_t expires_ms;      // PUT: wall clock ms, 0 never
+    struct slice key;         // of a key; KEYSPACE: its name; APPEND, TRIM, ERASE: the log's key
+    struct slice value;       // PUT; APPEND: records as op/record.h lays them out, one at least
+    uint32_t keyspace;        // KEYSPACE, APPEND, TRIM, ERASE: its id, from 1
+    uint64_t log;             // APPEND, TRIM, ERASE: the log's id, from 1
+    uint64_t offset;          // TRIM: records before it are gone. ERASE: the one that is gone
+    uint64_t created_ms;      // KEYSPACE
+    struct log_policy policy; // KEYSPACE
 };
 
 // Bytes that op_append adds for `c`, exactly.

@@ -204,16 +204,10 @@ static enum err make_ready(struct data *d, const struct txn *t, enum err why)
 {
     enum err e;
     d->is_done = false;
-    if (why == ERR_FULL) {
+    if (why == ERR_FULL)
         e = commit_wait_room(d->commit, woken, d);
-    } else {
-        struct key_ref *cold = calloc(t->count, sizeof *cold);
-        if (!cold)
-            return ERR_NO_MEMORY;
-        size_t n = commit_txn_cold(d->commit, t, cold, t->count);
-        e = commit_fetch(d->commit, cold, n, woken, d); // copies the keys
-        free(cold);
-    }
+    else
+        e = commit_txn_fetch(d->commit, t, woken, d);
     return e ? e : wait_woken(d);
 }
 

@@ -20,6 +20,8 @@ enum store_space {
     STORE_KEYS = 0,   // user keys ("default")
     STORE_IDEM = 1,   // idempotency keys and their first results ("idempotency")
     STORE_EXPIRY = 2, // [expiry ms, big-endian u64][space u8][key] -> "" ("expiry")
+    STORE_LOGS = 3,   // keyspaces and logs ("logs"); rows as in commit/log_rows.c
+    STORE_EVENTS = 4, // the logs of keyspaces whose timestamps the server gives ("events")
     STORE_SPACES
 };
 

@@ -26,6 +26,8 @@ static const char *const space_names[STORE_SPACES] = {
     [STORE_KEYS] = "default",
     [STORE_IDEM] = "idempotency",
     [STORE_EXPIRY] = "expiry",
+    [STORE_LOGS] = "logs",
+    [STORE_EVENTS] = "events",
 };
 
 struct rocks {

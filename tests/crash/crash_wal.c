@@ -213,9 +213,9 @@ static enum err tap_disk_free(struct os *os, const char *path, uint64_t *bytes)
     return os_disk_free(tap_of(os)->under, path, bytes);
 }
 
-static uint64_t tap_wall_ms(struct os *os)
+static uint64_t tap_wall_us(struct os *os)
 {
-    return os_wall_ms(tap_of(os)->under);
+    return os_wall_us(tap_of(os)->under);
 }
 
 static uint64_t tap_mono_ns(struct os *os)
@@ -249,7 +249,7 @@ static const struct os_ops tap_ops = {
     .list = tap_list,
     .lock = tap_lock,
     .disk_free = tap_disk_free,
-    .wall_ms = tap_wall_ms,
+    .wall_us = tap_wall_us,
     .mono_ns = tap_mono_ns,
     .random = tap_random,
     .sleep_us = tap_sleep_us,

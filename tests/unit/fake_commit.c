@@ -372,6 +372,18 @@ size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *re
     return n;
 }
 
+enum err commit_txn_fetch(struct commit *c, const struct txn *t,
+                          void (*done)(void *arg, enum err e), void *arg)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        struct entry *e = find(c, t->ops[i].k.key, false);
+        if (e)
+            e->cold = false;
+    }
+    later(c, (struct todo){.done = done, .arg = arg});
+    return ERR_OK;
+}
+
 enum err commit_background(struct commit *c, void (*fn)(void *arg), void *arg)
 {
     enum err e = forced(c);

@@ -92,6 +92,12 @@ enum conn_verdict binary_fetch(struct conn *c, enum frame_type type, const struc
     return waits(c, type, commit_fetch(binary_of(c)->o.commit, keys, count, on_ready, c));
 }
 
+enum conn_verdict binary_txn_fetch(struct conn *c, enum frame_type type, const struct txn *t)
+{
+    conn_hold(c);
+    return waits(c, type, commit_txn_fetch(binary_of(c)->o.commit, t, on_ready, c));
+}
+
 enum conn_verdict binary_wait_room(struct conn *c, enum frame_type type)
 {
     conn_hold(c);

@@ -45,6 +45,8 @@ MUST_USE enum conn_verdict binary_fail(struct conn *c, enum frame_type type, enu
 // Waits for keys to be read, or for room; the request is executed again when they are there.
 MUST_USE enum conn_verdict binary_fetch(struct conn *c, enum frame_type type,
                                         const struct key_ref *keys, size_t count);
+MUST_USE enum conn_verdict binary_txn_fetch(struct conn *c, enum frame_type type,
+                                            const struct txn *t);
 MUST_USE enum conn_verdict binary_wait_room(struct conn *c, enum frame_type type);
 
 // txn.c

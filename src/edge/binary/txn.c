@@ -22,7 +22,6 @@ enum { OP_HEADER = 28, OP_VERSION = 1, OP_TTL = 2 };
 
 #define FEW         8u  // operations that need no allocation
 #define NUMBER_TEXT 32u // bytes of a number in an array at most, with its comma
-#define TRIES       8u  // of a transaction whose cold keys others fetch at the same time
 #define ARRAYS_MAX  (2 * LIMIT_REQUEST_HARD)
 
 _Static_assert(TXN_CHECK == 0 && TXN_PUT == 1 && TXN_DELETE == 2 && TXN_ADD == 3,
@@ -273,41 +272,18 @@ static enum conn_verdict reply_conflict(struct conn *c, const struct txn *t, uin
     return CONN_MORE;
 }
 
-// *found is false if there is nothing to fetch: another connection has done so meanwhile.
-static enum conn_verdict fetch_cold(struct conn *c, struct commit *commit, const struct txn *t,
-                                    bool *found)
-{
-    size_t cap = t->count + 1; // and the idempotency key
-    struct key_ref *keys = malloc(cap * sizeof *keys);
-    *found = true;
-    if (!keys)
-        return binary_fail(c, FRAME_TXN, ERR_NO_MEMORY, NULL, 0);
-    size_t n = commit_txn_cold(commit, t, keys, cap);
-    *found = n > 0;
-    enum conn_verdict v = n ? binary_fetch(c, FRAME_TXN, keys, n) : CONN_MORE;
-    free(keys);
-    return v;
-}
-
 static enum conn_verdict run(struct conn *c, struct commit *commit, struct txn *t)
 {
     struct errmsg msg = {""};
     uint64_t dep = 0;
-    enum err e = ERR_COLD;
-    for (unsigned i = 0; i < TRIES && e == ERR_COLD; i++) {
-        bool found;
-        e = commit_txn(commit, t, &dep, &msg);
-        if (e != ERR_COLD)
-            break;
-        enum conn_verdict v = fetch_cold(c, commit, t, &found);
-        if (found)
-            return v;
-    }
+    enum err e = commit_txn(commit, t, &dep, &msg);
     switch (e) {
     case ERR_OK:
         return reply_ok(c, t, dep);
     case ERR_CONFLICT:
         return reply_conflict(c, t, dep);
+    case ERR_COLD:
+        return binary_txn_fetch(c, FRAME_TXN, t);
     case ERR_FULL:
         return binary_wait_room(c, FRAME_TXN);
     default:

@@ -404,6 +404,15 @@ enum conn_verdict request_fetch(struct request *rq, const struct key_ref *keys, 
     return CONN_WAIT;
 }
 
+enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t)
+{
+    conn_hold(rq->conn);
+    enum err e = commit_txn_fetch(rq->http->o.commit, t, waited, rq->conn);
+    if (e)
+        waited(rq->conn, e);
+    return CONN_WAIT;
+}
+
 enum conn_verdict request_room(struct request *rq)
 {
     conn_hold(rq->conn);

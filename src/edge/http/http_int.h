@@ -194,6 +194,7 @@ struct route {
 
 // Waits for commit_fetch of these keys, or for room.
 enum conn_verdict request_fetch(struct request *rq, const struct key_ref *keys, size_t count);
+enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t);
 enum conn_verdict request_room(struct request *rq);
 
 // ---- query.c ----
@@ -269,6 +270,6 @@ enum conn_verdict route_put(struct request *rq);
 enum conn_verdict route_txn(struct request *rq);
 // The reply to a failed commit_txn, or the wait for what it needs.
 enum conn_verdict txn_failed(struct request *rq, const struct txn *t, enum err e,
-                             const struct errmsg *msg, struct http_work *w);
+                             const struct errmsg *msg);
 
 #endif

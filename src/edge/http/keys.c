@@ -116,7 +116,7 @@ enum conn_verdict route_delete(struct request *rq)
     m.text[0] = 0;
     enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
     if (e)
-        return txn_failed(rq, &t, e, &m, NULL);
+        return txn_failed(rq, &t, e, &m);
     rq->seq = t.seq;
     reply_begin(rq, 200, TYPE_JSON, NULL);
     reply_text(rq, there ? "{\"result\":\"Success\",\"deleted\":true}"

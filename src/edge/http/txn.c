@@ -443,15 +443,10 @@ static void reply_conflicts(struct request *rq, const struct txn *t)
 }
 
 enum conn_verdict txn_failed(struct request *rq, const struct txn *t, enum err e,
-                             const struct errmsg *msg, struct http_work *w)
+                             const struct errmsg *msg)
 {
-    struct key_ref one;
-    if (e == ERR_COLD) {
-        struct key_ref *refs = w ? work_alloc(w, t->count * sizeof *refs) : &one;
-        if (refs)
-            return request_fetch(rq, refs, commit_txn_cold(rq->http->o.commit, t, refs, t->count));
-        e = ERR_NO_MEMORY;
-    }
+    if (e == ERR_COLD)
+        return request_txn_fetch(rq, t);
     if (e == ERR_FULL)
         return request_room(rq);
     rq->seq = 0;
@@ -495,7 +490,7 @@ static enum conn_verdict execute(struct request *rq, struct http_work *w, bool p
     prefetch(rq->http->o.commit, &t);
     enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
     if (e)
-        return txn_failed(rq, &t, e, &m, w);
+        return txn_failed(rq, &t, e, &m);
     rq->seq = t.seq;
     reply_begin(rq, 200, TYPE_JSON, t.replayed ? REPLAYED : NULL);
     if (put)
