@@ -1,5 +1,5 @@
 // What is sent: one request of each kind laid out once, and the keys that are written over it.
-#include "cli/base64.h"
+#include "base/base64.h"
 #include "cli/bench_int.h"
 #include <stdio.h>
 

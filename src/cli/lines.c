@@ -1,5 +1,5 @@
 #include "cli/lines.h"
-#include "cli/base64.h"
+#include "base/base64.h"
 #include "cli/value.h"
 
 // `name`, or name_base64 when the bytes are not UTF-8.

@@ -3,7 +3,7 @@
 #include "unit.h"
 
 #include "base/os.h"
-#include "cli/base64.h"
+#include "base/base64.h"
 #include "cli/lines.h"
 #include "cli/value.h"
 

@@ -1,6 +1,6 @@
 // Base64 (RFC 4648 section 4, with padding).
-#ifndef VARVE_CLI_BASE64_H
-#define VARVE_CLI_BASE64_H
+#ifndef VARVE_BASE_BASE64_H
+#define VARVE_BASE_BASE64_H
 
 #include "base/buf.h"
 
