@@ -44,8 +44,9 @@ struct varve;
 
 enum varve_error {
     VARVE_OK = 0,
-    VARVE_MISSING = 1,   // no such key
-    VARVE_CONFLICT = 2,  // a version was not the expected one; nothing was written
+    VARVE_MISSING = 1,   // no such key, keyspace or record
+    VARVE_CONFLICT = 2,  // a version was not the expected one, or a keyspace exists; nothing was
+                         // written
     VARVE_ERROR = 3,     // the server refused; the text is the server's. Nothing was written
     VARVE_INVALID = 4,   // the arguments are wrong; nothing was sent
     VARVE_FULL = 5,      // too much is queued: take replies first; nothing was lost
@@ -105,11 +106,43 @@ VARVE_API VARVE_MUST_USE enum varve_error varve_set(struct varve *conn, const vo
 VARVE_API VARVE_MUST_USE enum varve_error varve_delete(struct varve *conn, const void *key,
                                                        size_t key_size, struct varve_value *old);
 
+// ---- the words for logs (docs/PROTOCOLS.md, "Logs"); the calls are further down
+
+// 128 bits unsigned, the low half first: a nonce. No compiler's own type, so that the header is
+// C99 and C++.
+struct varve_u128 {
+    uint64_t low;
+    uint64_t high;
+};
+
+// A log's name: a keyspace, which is made first, and a key in it, which the first append makes.
+// Both are any bytes, one at least.
+struct varve_log {
+    const void *keyspace;
+    size_t keyspace_size;
+    const void *key;
+    size_t key_size;
+};
+
+// Appending takes data, and nonce and timestamp where has_* say so; zero what is not used. Reading
+// sets everything; nonce is 0 if there is none.
+struct varve_record {
+    uint64_t offset;   // from 1
+    int64_t timestamp; // as the client gave it, else milliseconds; microseconds in keyspaces with
+                       // server_time. Not the smallest int64_t
+    struct varve_u128 nonce; // at most 2^128 - 2
+    bool has_timestamp;      // appending: else the server's clock. Must be false with server_time
+    bool has_nonce;
+    const void *data;
+    size_t size;
+};
+
 enum varve_op_kind {
     VARVE_OP_CHECK = 0,  // the key must be at `version` (0: must not exist)
     VARVE_OP_PUT = 1,    // write `value`
     VARVE_OP_DELETE = 2, // remove the key
     VARVE_OP_ADD = 3,    // integer += delta; a missing key counts as 0
+    VARVE_OP_APPEND = 4, // append `records` to `log`; a log may be named by one operation only
 };
 
 // One operation of a transaction; zero what is not used.
@@ -123,13 +156,18 @@ struct varve_op {
     int64_t delta;    // ADD
     bool has_version; // PUT, DELETE, ADD: only if the key is at `version` (0: does not exist)
     uint64_t version;
-    uint64_t ttl_ms; // PUT, ADD: gone after this long; 0 none
+    uint64_t ttl_ms;                    // PUT, ADD: gone after this long; 0 none
+    const struct varve_log *log;        // APPEND, in place of a key
+    const struct varve_record *records; // APPEND
+    size_t record_count;
 
     // Filled in by the reply.
-    uint64_t new_version; // PUT, ADD: the version written
-    int64_t number;       // ADD: the sum
-    bool conflict;        // with VARVE_CONFLICT: this operation disagreed
-    uint64_t actual;      // with conflict: the version the key has (0: does not exist)
+    uint64_t new_version;  // PUT, ADD: the version written
+    int64_t number;        // ADD: the sum
+    bool conflict;         // with VARVE_CONFLICT: this operation disagreed
+    uint64_t actual;       // with conflict: the version the key has (0: does not exist)
+    uint64_t first_offset; // APPEND: of the first record that was taken
+    uint64_t appended;     // APPEND: records taken; the others were there already
 };
 
 // Commits all operations or none of them; returns when they are durable. *sequence (may be NULL)
@@ -153,6 +191,173 @@ VARVE_API VARVE_MUST_USE enum varve_error varve_list(struct varve *conn, const v
                                                      size_t after_size, size_t limit, bool values,
                                                      varve_list_fn fn, void *arg);
 
+// ---- logs: keyspaces
+//
+// A keyspace that does not exist is VARVE_ERROR in every call but varve_keyspace_get.
+
+// How long the logs of a keyspace are kept: each limit is for every log of its own, 0 for none.
+struct varve_log_policy {
+    uint64_t max_age_ms;
+    uint64_t max_bytes;
+    uint64_t max_records;
+    bool server_time; // the server gives each record a microsecond of its own, strictly rising.
+                      // Cannot be changed later
+};
+
+// Makes a keyspace; `policy` NULL keeps everything. *created_ms (may be NULL): wall clock.
+// VARVE_CONFLICT if it exists.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_keyspace_create(struct varve *conn, const void *keyspace, size_t keyspace_size,
+                      const struct varve_log_policy *policy, uint64_t *created_ms);
+// Changes how long its logs are kept; server_time must be what it is.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_keyspace_policy(struct varve *conn, const void *keyspace, size_t keyspace_size,
+                      const struct varve_log_policy *policy);
+// VARVE_MISSING if it does not exist. Each out-parameter may be NULL.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_keyspace_get(struct varve *conn, const void *keyspace, size_t keyspace_size,
+                   struct varve_log_policy *policy, uint64_t *created_ms);
+// The names of keyspaces (`keyspace` NULL), or of a keyspace's logs, as varve_list; fn is called
+// with value NULL.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_list(struct varve *conn, const void *keyspace,
+                                                         size_t keyspace_size, const void *after,
+                                                         size_t after_size, size_t limit,
+                                                         varve_list_fn fn, void *arg);
+
+// ---- logs: appending
+
+struct varve_appended {
+    uint64_t first_offset; // of the first record that was taken; next_offset if none was
+    uint64_t next_offset;  // what the next record will get
+    uint64_t appended;     // records taken; the others were there already (their nonces are below
+                           // the log's next nonce)
+    struct varve_u128 next_nonce;
+    int64_t timestamp; // of the last record taken
+};
+
+// Appends all records, one at least, in order; returns when they are durable. `result` may be NULL.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_log_append(struct varve *conn, const struct varve_log *log,
+                 const struct varve_record *records, size_t count, struct varve_appended *result);
+
+// ---- logs: reading
+
+enum varve_start {
+    VARVE_START_FIRST = 0,     // the oldest; backwards: the newest
+    VARVE_START_OFFSET = 1,    // forwards: the first record at or past `offset`; backwards: the
+    VARVE_START_TIMESTAMP = 2, // last at or before it; likewise
+    VARVE_START_NONCE = 3,
+    VARVE_START_END = 4, // tails only: what comes from now on
+};
+enum varve_filter {
+    VARVE_FILTER_NONE = 0,
+    VARVE_FILTER_PREFIX = 1,   // only records that begin with `pattern`
+    VARVE_FILTER_CONTAINS = 2, // or that hold it
+};
+
+// What to read; all zero: forwards from the oldest record.
+struct varve_log_query {
+    bool backwards;
+    enum varve_start start;
+    uint64_t offset;
+    int64_t timestamp;
+    struct varve_u128 nonce;
+    enum varve_filter filter;
+    const void *pattern; // 1 to 1024 bytes, with a filter
+    size_t pattern_size;
+    uint32_t page_size;       // records in a page at most; 0: 1000
+    const void *continuation; // of the page before; direction and start are then not looked at
+    size_t continuation_size;
+};
+
+#define VARVE_CONTINUATION 64 // bytes at most
+
+// A page: records to be taken one by one with varve_page_next. They stay in the connection's
+// memory; the rest is the caller's. A page ends at page_size records or 4 MiB of them.
+struct varve_page {
+    uint64_t first_offset; // of the log: the oldest record that may still be there
+    uint64_t next_offset;  // of the log: what the next record will get
+    uint64_t next;         // the offset at which this reading goes on
+    uint32_t records;      // with a filter it may be 0 although there is more
+    bool truncated;        // records that were asked for are no longer kept
+    bool more;             // there is, or with a filter may be, another page
+    bool end;              // the end of a tail
+    size_t continuation_size;
+    char continuation[VARVE_CONTINUATION]; // good for this log only, for ever
+    const unsigned char *at;               // of varve_page_next
+    size_t left;
+};
+
+// Reads a page. To go on, give its continuation to the next query, which may point into `page`:
+//
+//     do {
+//         e = varve_log_read(v, &log, &query, &page);
+//         while (e == VARVE_OK && varve_page_next(&page, &record))
+//             ...
+//         query.continuation = page.continuation;
+//         query.continuation_size = page.continuation_size;
+//     } while (e == VARVE_OK && page.more);
+//
+// A key that does not exist is an empty log. On an error `page` is as it was.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_read(struct varve *conn,
+                                                         const struct varve_log *log,
+                                                         const struct varve_log_query *query,
+                                                         struct varve_page *page);
+// The next record of a page, in the page's direction; false at its end. record->data lives until
+// the next call on the connection that the page came from.
+VARVE_API bool varve_page_next(struct varve_page *page, struct varve_record *record);
+
+struct varve_log_meta {
+    uint64_t first_offset; // of the oldest record that may still be there
+    uint64_t next_offset;  // what the next record will get
+    struct varve_u128 next_nonce;
+    int64_t last_timestamp; // the highest so far; the smallest int64_t: none
+    uint64_t records;       // there now
+    uint64_t bytes;         // of them, with 40 for each record
+};
+// VARVE_MISSING if there is no such log.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_log_meta(struct varve *conn, const struct varve_log *log, struct varve_log_meta *meta);
+
+// A tail: pages that the server sends without being asked for each, forwards. With `follow` false
+// it gives what is there (the fastest way to read a whole log), then a page with `end`; with
+// `follow` true it goes on as records arrive. A page with `truncated` says that retention has
+// overtaken the reader, who goes on with the oldest record kept. Until its end only the calls of
+// tails and pipelines go: a request queued behind a following tail ends it.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_tail(struct varve *conn,
+                                                         const struct varve_log *log,
+                                                         const struct varve_log_query *query,
+                                                         bool follow);
+// Waits for the next page. A page without records is a sign of life, every 10 s while nothing else
+// comes; so where the connection's timeout is shorter than 30 s, this call waits 30 s. VARVE_OK,
+// also for the page with `end`; VARVE_INVALID if no tail is open; VARVE_ERROR (a keyspace that does
+// not exist) ends the tail.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_tail_next(struct varve *conn,
+                                                              struct varve_page *page);
+// Ends a tail, dropping the pages that are still on their way, and leaves the connection usable.
+// (Of a tail that does not follow that is the whole rest of the log: rather close the connection.)
+// VARVE_OK if none is open.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_tail_close(struct varve *conn);
+
+// ---- logs: taking records out. Offsets are never used again and nonces are not forgotten.
+
+// Removes every record before an offset, or all before the first one whose timestamp is not below
+// `before`. *first_offset (may be NULL): what is kept begins there. VARVE_MISSING: no such log.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_trim(struct varve *conn,
+                                                         const struct varve_log *log,
+                                                         uint64_t before, uint64_t *first_offset);
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_trim_time(struct varve *conn,
+                                                              const struct varve_log *log,
+                                                              int64_t before,
+                                                              uint64_t *first_offset);
+// Deletes one record. VARVE_MISSING: there is no such record.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_log_erase(struct varve *conn, const struct varve_log *log, uint64_t offset);
+// Returns when everything appended to the log so far (`log` NULL: to any log) is durable, also
+// where the server's durability is relaxed.
+VARVE_API VARVE_MUST_USE enum varve_error varve_log_flush(struct varve *conn,
+                                                          const struct varve_log *log);
+
 // The server's metrics in the Prometheus text format; *text is NUL-terminated.
 VARVE_API VARVE_MUST_USE enum varve_error varve_stat(struct varve *conn, const char **text,
                                                      size_t *size);
@@ -164,9 +369,11 @@ VARVE_API VARVE_MUST_USE enum varve_error varve_ping(struct varve *conn);
 // the order of the requests, sending what is still queued first. While replies are outstanding the
 // calls above return VARVE_INVALID.
 struct varve_reply {
-    enum varve_error error;   // how this request went: OK, MISSING, CONFLICT or ERROR
-    struct varve_value value; // get: the value. set, delete: the value before
-    uint64_t sequence;        // txn
+    enum varve_error error;         // how this request went: OK, MISSING, CONFLICT or ERROR
+    struct varve_value value;       // get: the value. set, delete: the value before
+    uint64_t sequence;              // txn
+    struct varve_appended appended; // log_append
+    struct varve_page page;         // log_read, and a tail's
 };
 
 VARVE_API VARVE_MUST_USE enum varve_error varve_queue_get(struct varve *conn, const void *key,
@@ -180,6 +387,13 @@ VARVE_API VARVE_MUST_USE enum varve_error varve_queue_delete(struct varve *conn,
 VARVE_API VARVE_MUST_USE enum varve_error varve_queue_txn(struct varve *conn, struct varve_op *ops,
                                                           size_t count, const void *idempotency,
                                                           size_t idempotency_size);
+VARVE_API VARVE_MUST_USE enum varve_error varve_queue_log_append(struct varve *conn,
+                                                                 const struct varve_log *log,
+                                                                 const struct varve_record *records,
+                                                                 size_t count);
+VARVE_API VARVE_MUST_USE enum varve_error varve_queue_log_read(struct varve *conn,
+                                                               const struct varve_log *log,
+                                                               const struct varve_log_query *query);
 // Hands what is queued to the kernel. Replies that arrive meanwhile are kept; VARVE_FULL if more
 // than 64 MiB of them wait to be taken.
 VARVE_API VARVE_MUST_USE enum varve_error varve_flush(struct varve *conn);

@@ -11,7 +11,7 @@
 #include "base/limits.h"
 #include "base/os.h"
 #include "base/os_net.h"
-#include "client/wire.h"
+#include "client/client_int.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +22,7 @@ enum {
     KEEP = 1 << 20,    // bytes of memory that an empty buffer may keep
     SERVER_TEXT = 400, // bytes of a server's error text that are shown
     GUARD = 6,         // bytes of an empty PING
+    TAIL_MS = 30000,   // a page of a tail is waited for so long; the server sends one every 10 s
 };
 #define OUT_MAX     (LIMIT_REQUEST_HARD + 4096u) // requests queued and not sent
 #define REPLY_MAX   (96u << 20)
@@ -54,10 +55,7 @@ struct varve {
     char error[512];
 };
 
-static enum varve_error fail(struct varve *v, enum varve_error e, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static enum varve_error fail(struct varve *v, enum varve_error e, const char *format, ...)
+enum varve_error client_fail(struct varve *v, enum varve_error e, const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
@@ -68,7 +66,7 @@ static enum varve_error fail(struct varve *v, enum varve_error e, const char *fo
 
 static enum varve_error still_broken(struct varve *v)
 {
-    return fail(v, v->broken, "%s", v->broken_text);
+    return client_fail(v, v->broken, "%s", v->broken_text);
 }
 
 // Nothing can be sent or received any more; replies that are here already can still be taken.
@@ -89,7 +87,7 @@ static enum varve_error desync(struct varve *v, enum varve_error e, const char *
     return lost(v, e, why);
 }
 
-static enum varve_error malformed(struct varve *v, const char *why)
+enum varve_error client_malformed(struct varve *v, const char *why)
 {
     return desync(v, VARVE_PROTOCOL, why);
 }
@@ -123,17 +121,16 @@ static enum varve_error may_queue(struct varve *v)
         return still_broken(v);
     enum err e = buf_reserve(&v->pending, 2 * sizeof(struct pending)); // and for its guard
     if (e)
-        return fail(v, e == ERR_TOO_BIG ? VARVE_FULL : VARVE_NO_MEMORY,
-                    "too many requests are queued");
+        return client_fail(v, e == ERR_TOO_BIG ? VARVE_FULL : VARVE_NO_MEMORY,
+                           "too many requests are queued");
     return VARVE_OK;
 }
 
-// Starts a call that sends one request and waits for its reply.
-static enum varve_error begin_alone(struct varve *v)
+enum varve_error client_begin_alone(struct varve *v)
 {
     if (v->user_pending && !v->broken)
-        return fail(v, VARVE_INVALID, "%zu queued requests have replies to be taken first",
-                    v->user_pending);
+        return client_fail(v, VARVE_INVALID, "%zu queued requests have replies to be taken first",
+                           v->user_pending);
     begin(v);
     return may_queue(v);
 }
@@ -234,10 +231,14 @@ static enum varve_error queued(struct varve *v, enum err e, size_t before, struc
         e = ERR_TOO_BIG;
     }
     if (e == ERR_TOO_BIG)
-        return before ? fail(v, VARVE_FULL, "too many bytes are queued")
-                      : fail(v, VARVE_INVALID, "the request is too big");
+        return before ? client_fail(v, VARVE_FULL, "too many bytes are queued")
+                      : client_fail(v, VARVE_INVALID, "the request is too big");
+    if (e == ERR_INVALID)
+        return client_fail(v, VARVE_INVALID,
+                           "a record's nonce is 2^128 - 1, or its timestamp the smallest number: "
+                           "both mean that there is none");
     if (e)
-        return fail(v, VARVE_NO_MEMORY, "out of memory");
+        return client_fail(v, VARVE_NO_MEMORY, "out of memory");
     buf_put(&v->pending, &p, sizeof p); // may_queue made room
     v->user_pending += !p.guard;
     return VARVE_OK;
@@ -274,7 +275,7 @@ static enum varve_error next_body(struct varve *v, uint8_t type, struct slice *b
         return r;
     size_t n = load32(buf_head(&v->in));
     if (n > REPLY_MAX)
-        return malformed(v, "a reply's length is over the limit");
+        return client_malformed(v, "a reply's length is over the limit");
     r = need(v, 4 + n + (is_raw(type) && n ? 4 : 0));
     if (r == VARVE_NETWORK && buf_len(&v->in) == 4 + n) {
         // Most likely the error text, but a value before a lost connection looks the same.
@@ -291,17 +292,36 @@ static enum varve_error next_body(struct varve *v, uint8_t type, struct slice *b
     return VARVE_OK;
 }
 
-// Takes the status byte off a reply. VARVE_OK: *status and *body are set.
-static enum varve_error split_status(struct varve *v, struct slice *body, enum varve_error *status)
+// What a status without a text of its own says.
+static const char *status_text(uint8_t type, enum varve_error status)
+{
+    if (status == VARVE_CONFLICT)
+        return type == WIRE_LOG_CREATE ? "the keyspace exists" : "version conflict";
+    switch (type) {
+    case WIRE_LOG_KEYSPACE:
+        return "no such keyspace";
+    case WIRE_LOG_META:
+    case WIRE_LOG_TRIM:
+        return "no such log";
+    case WIRE_LOG_ERASE:
+        return "no such record";
+    default:
+        return "no such key";
+    }
+}
+
+// Takes the status byte off the reply to `type`. VARVE_OK: *status and *body are set.
+static enum varve_error split_status(struct varve *v, uint8_t type, struct slice *body,
+                                     enum varve_error *status)
 {
     if (body->n == 0)
-        return malformed(v, "a reply is empty");
+        return client_malformed(v, "a reply is empty");
     char text[SERVER_TEXT];
     uint8_t first = body->p[0];
     if (first > WIRE_ERROR) {
         // The text before the server closes has no status byte.
         if (first < 0x20 || !utf8_valid(*body))
-            return malformed(v, "a reply's status is unknown");
+            return client_malformed(v, "a reply's status is unknown");
         copy_text(text, sizeof text, *body);
         (void)desync(v, VARVE_NETWORK, text);
         *status = VARVE_ERROR;
@@ -312,11 +332,40 @@ static enum varve_error split_status(struct varve *v, struct slice *body, enum v
     *status = (enum varve_error)first; // the first four are the same, on purpose
     copy_text(text, sizeof text, *body);
     if (*status)
-        (void)fail(v, *status, "%s",
-                   first == WIRE_MISSING    ? "no such key"
-                   : first == WIRE_CONFLICT ? "version conflict"
-                                            : text);
+        (void)client_fail(v, *status, "%s",
+                          *status == VARVE_ERROR ? text : status_text(type, *status));
     return VARVE_OK;
+}
+
+static enum err read_ok(const struct pending *p, struct slice body, struct varve_reply *reply)
+{
+    switch (p->type) {
+    case WIRE_VGET:
+        return wire_read_value(body, &reply->value);
+    case WIRE_TXN:
+        return wire_read_txn(body, p->ops, p->count, &reply->sequence);
+    case WIRE_LOG_APPEND:
+        return wire_read_appended(body, &reply->appended);
+    case WIRE_LOG_READ:
+    case WIRE_LOG_TAIL:
+        return wire_read_page(body, &reply->page);
+    default: // callers of client_ask look at it themselves
+        reply->value = (struct varve_value){.data = body.p, .size = body.n};
+        return ERR_OK;
+    }
+}
+
+// ERR_INVALID: a status that does not go with the request.
+static enum err read_other(const struct pending *p, struct slice body, enum varve_error status)
+{
+    bool missing = p->type == WIRE_VGET || p->type == WIRE_LOG_KEYSPACE ||
+                   p->type == WIRE_LOG_META || p->type == WIRE_LOG_TRIM ||
+                   p->type == WIRE_LOG_ERASE;
+    if (status == VARVE_CONFLICT && p->type == WIRE_TXN)
+        return wire_read_conflicts(body, p->ops, p->count);
+    if (status == VARVE_CONFLICT && p->type == WIRE_LOG_CREATE)
+        return ERR_OK;
+    return status == VARVE_MISSING && missing ? ERR_OK : ERR_INVALID;
 }
 
 // Reads the body of the reply to `p`.
@@ -327,24 +376,11 @@ static enum varve_error read_reply(struct varve *v, const struct pending *p, str
         reply->value = (struct varve_value){.data = body.p, .size = body.n};
         return VARVE_OK;
     }
-    enum varve_error r = split_status(v, &body, &reply->error);
+    enum varve_error r = split_status(v, p->type, &body, &reply->error);
     if (r || reply->error == VARVE_ERROR)
         return r;
-    enum err e = ERR_INVALID; // a status that does not go with the request
-    if (p->type == WIRE_VGET && reply->error == VARVE_OK)
-        e = wire_read_value(body, &reply->value);
-    else if (p->type == WIRE_VGET && reply->error == VARVE_MISSING)
-        e = ERR_OK;
-    else if (p->type == WIRE_TXN && reply->error == VARVE_OK)
-        e = wire_read_txn(body, p->ops, p->count, &reply->sequence);
-    else if (p->type == WIRE_TXN && reply->error == VARVE_CONFLICT)
-        e = wire_read_conflicts(body, p->ops, p->count);
-    else if (p->type >= WIRE_LIST && reply->error == VARVE_OK)
-        e = ERR_OK;
-    // For LIST, STAT and PING, whose callers look at it themselves.
-    if (p->type >= WIRE_LIST)
-        reply->value = (struct varve_value){.data = body.p, .size = body.n};
-    return e ? malformed(v, "a reply does not follow the protocol") : VARVE_OK;
+    enum err e = reply->error ? read_other(p, body, reply->error) : read_ok(p, body, reply);
+    return e ? client_malformed(v, "a reply does not follow the protocol") : VARVE_OK;
 }
 
 // Takes the reply to the oldest request, a guard's too.
@@ -362,17 +398,58 @@ static enum varve_error take_reply(struct varve *v, struct varve_reply *reply, b
         r = read_reply(v, &p, body, reply);
     if (r)
         return r;
+    if (p.type == WIRE_LOG_TAIL && !reply->error && !reply->page.end)
+        return VARVE_OK; // there is more to come of this one
     buf_consume(&v->pending, sizeof p);
     v->user_pending -= !p.guard;
-    return p.guard && reply->error ? malformed(v, "a PING was not answered as one") : VARVE_OK;
+    return p.guard && reply->error ? client_malformed(v, "a PING was not answered as one")
+                                   : VARVE_OK;
+}
+
+bool client_tailing(const struct varve *v)
+{
+    struct pending p = {.type = 0};
+    if (buf_len(&v->pending))
+        memcpy(&p, buf_head(&v->pending), sizeof p);
+    return p.type == WIRE_LOG_TAIL;
+}
+
+// Starts the wait for a page of a tail, which may come as late as a sign of life.
+static void begin_tail_page(struct varve *v)
+{
+    begin(v);
+    if (v->timeout_ms && v->timeout_ms < TAIL_MS)
+        v->deadline = os_mono_ns(v->os) + TAIL_MS * (uint64_t)1000000u;
+}
+
+enum varve_error client_end_tail(struct varve *v)
+{
+    struct slice none = {NULL, 0};
+    if (v->user_pending > 1)
+        return client_fail(v, VARVE_INVALID, "requests are queued behind the tail");
+    begin(v);
+    enum varve_error r = may_queue(v);
+    r = r ? r
+          : queued(v, wire_request(&v->out, WIRE_PING, &none, 1), buf_len(&v->out),
+                   (struct pending){.type = WIRE_PING, .guard = true});
+    for (bool guard = false; !r && !guard;) {
+        struct varve_reply reply;
+        begin_tail_page(v);
+        r = take_reply(v, &reply, &guard);
+    }
+    return r;
 }
 
 enum varve_error varve_next_reply(struct varve *v, struct varve_reply *reply)
 {
     *reply = (struct varve_reply){.error = VARVE_OK};
-    begin(v);
+    if (client_tailing(v))
+        begin_tail_page(v);
+    else
+        begin(v);
     if (v->user_pending == 0)
-        return v->broken ? still_broken(v) : fail(v, VARVE_INVALID, "no reply is outstanding");
+        return v->broken ? still_broken(v)
+                         : client_fail(v, VARVE_INVALID, "no reply is outstanding");
     enum varve_error r = queue_guard(v);
     for (bool guard = true; !r && guard;)
         r = take_reply(v, reply, &guard);
@@ -386,8 +463,8 @@ enum varve_error varve_flush(struct varve *v)
     r = r ? r : v->broken ? still_broken(v) : send_some(v);
     while (!r && buf_len(&v->out)) {
         if (buf_len(&v->in) > READ_AHEAD)
-            return fail(v, VARVE_FULL, "more than %u MiB of replies wait to be taken",
-                        READ_AHEAD >> 20);
+            return client_fail(v, VARVE_FULL, "more than %u MiB of replies wait to be taken",
+                               READ_AHEAD >> 20);
         r = turn(v);
     }
     return r;
@@ -398,7 +475,7 @@ size_t varve_outstanding(const struct varve *v)
     return v->user_pending;
 }
 
-static enum varve_error queue(struct varve *v, enum wire_type type, const struct slice *args,
+enum varve_error client_queue(struct varve *v, enum wire_type type, const struct slice *args,
                               size_t count)
 {
     enum varve_error r = may_queue(v);
@@ -411,20 +488,20 @@ static enum varve_error queue(struct varve *v, enum wire_type type, const struct
 enum varve_error varve_queue_get(struct varve *v, const void *key, size_t key_size)
 {
     struct slice arg = slice_of(key, key_size);
-    return queue(v, WIRE_VGET, &arg, 1);
+    return client_queue(v, WIRE_VGET, &arg, 1);
 }
 
 enum varve_error varve_queue_set(struct varve *v, const void *key, size_t key_size,
                                  const void *value, size_t value_size)
 {
     struct slice args[2] = {slice_of(key, key_size), slice_of(value, value_size)};
-    return queue(v, WIRE_SET, args, 2);
+    return client_queue(v, WIRE_SET, args, 2);
 }
 
 enum varve_error varve_queue_delete(struct varve *v, const void *key, size_t key_size)
 {
     struct slice arg = slice_of(key, key_size);
-    return queue(v, WIRE_DELETE, &arg, 1);
+    return client_queue(v, WIRE_DELETE, &arg, 1);
 }
 
 enum varve_error varve_queue_txn(struct varve *v, struct varve_op *ops, size_t count,
@@ -438,8 +515,17 @@ enum varve_error varve_queue_txn(struct varve *v, struct varve_op *ops, size_t c
                       (struct pending){.type = WIRE_TXN, .ops = ops, .count = count});
 }
 
-// The reply of a request that was queued alone, `r` saying how that went.
-static enum varve_error only_reply(struct varve *v, enum varve_error r, struct varve_reply *reply)
+enum varve_error varve_queue_log_append(struct varve *v, const struct varve_log *log,
+                                        const struct varve_record *records, size_t count)
+{
+    enum varve_error r = may_queue(v);
+    size_t before = buf_len(&v->out);
+    return r ? r
+             : queued(v, wire_request_append(&v->out, log, records, count), before,
+                      (struct pending){.type = WIRE_LOG_APPEND});
+}
+
+enum varve_error client_only_reply(struct varve *v, enum varve_error r, struct varve_reply *reply)
 {
     if (!r)
         r = varve_next_reply(v, reply);
@@ -450,8 +536,8 @@ enum varve_error varve_get(struct varve *v, const void *key, size_t key_size,
                            struct varve_value *value)
 {
     struct varve_reply reply = {.error = VARVE_OK};
-    enum varve_error r = begin_alone(v);
-    r = only_reply(v, r ? r : varve_queue_get(v, key, key_size), &reply);
+    enum varve_error r = client_begin_alone(v);
+    r = client_only_reply(v, r ? r : varve_queue_get(v, key, key_size), &reply);
     *value = reply.value;
     return r;
 }
@@ -460,8 +546,8 @@ enum varve_error varve_set(struct varve *v, const void *key, size_t key_size, co
                            size_t value_size, struct varve_value *old)
 {
     struct varve_reply reply = {.error = VARVE_OK};
-    enum varve_error r = begin_alone(v);
-    r = only_reply(v, r ? r : varve_queue_set(v, key, key_size, value, value_size), &reply);
+    enum varve_error r = client_begin_alone(v);
+    r = client_only_reply(v, r ? r : varve_queue_set(v, key, key_size, value, value_size), &reply);
     if (old)
         *old = reply.value;
     return r;
@@ -471,8 +557,8 @@ enum varve_error varve_delete(struct varve *v, const void *key, size_t key_size,
                               struct varve_value *old)
 {
     struct varve_reply reply = {.error = VARVE_OK};
-    enum varve_error r = begin_alone(v);
-    r = only_reply(v, r ? r : varve_queue_delete(v, key, key_size), &reply);
+    enum varve_error r = client_begin_alone(v);
+    r = client_only_reply(v, r ? r : varve_queue_delete(v, key, key_size), &reply);
     if (old)
         *old = reply.value;
     return r;
@@ -482,32 +568,28 @@ enum varve_error varve_txn(struct varve *v, struct varve_op *ops, size_t count,
                            const void *idempotency, size_t idempotency_size, uint64_t *sequence)
 {
     struct varve_reply reply = {.error = VARVE_OK};
-    enum varve_error r = begin_alone(v);
-    r = only_reply(v, r ? r : varve_queue_txn(v, ops, count, idempotency, idempotency_size),
-                   &reply);
+    enum varve_error r = client_begin_alone(v);
+    r = client_only_reply(v, r ? r : varve_queue_txn(v, ops, count, idempotency, idempotency_size),
+                          &reply);
     if (sequence)
         *sequence = reply.sequence;
     return r;
 }
 
-// One request of a kind that is not pipelined, and what follows the status byte of its reply.
-static enum varve_error ask(struct varve *v, enum wire_type type, const struct slice *args,
+enum varve_error client_ask(struct varve *v, enum wire_type type, const struct slice *args,
                             size_t count, struct slice *body)
 {
     struct varve_reply reply = {.error = VARVE_OK};
-    enum varve_error r = begin_alone(v);
-    r = only_reply(v, r ? r : queue(v, type, args, count), &reply);
+    enum varve_error r = client_begin_alone(v);
+    r = client_only_reply(v, r ? r : client_queue(v, type, args, count), &reply);
     *body = slice_of(reply.value.data, reply.value.size);
     return r;
 }
 
 struct listing {
-    struct slice prefix;
-    size_t left; // keys still wanted; SIZE_MAX: all
-    bool values;
+    const struct client_listing *what;
+    size_t left;     // keys still wanted; SIZE_MAX: all
     struct buf last; // the last key seen
-    varve_list_fn fn;
-    void *arg;
 };
 
 // Hands one page to fn. *more: there may be another one, and nobody said stop.
@@ -517,49 +599,43 @@ static enum varve_error take_page(struct varve *v, struct listing *l, struct sli
     struct slice rest;
     *more = false;
     if (wire_read_list(body, &count, &rest) || count > l->left)
-        return malformed(v, "a listing has no count, or one over what was asked for");
+        return client_malformed(v, "a listing has no count, or one over what was asked for");
     for (uint32_t i = 0; i < count; i++) {
         struct slice key;
         struct varve_value value;
-        if (wire_next_key(&rest, &key, l->values ? &value : NULL))
-            return malformed(v, "a listing is cut short");
+        if (wire_next_key(&rest, &key, l->what->values ? &value : NULL))
+            return client_malformed(v, "a listing is cut short");
         // In order and within what was asked for, or a listing might never end.
         bool rises = buf_len(&l->last) == 0 || slice_compare(buf_slice(&l->last), key) < 0;
-        if (!rises || !slice_starts(key, l->prefix))
-            return malformed(v, "a listing holds keys that were not asked for");
+        if (!rises || !slice_starts(key, l->what->prefix))
+            return client_malformed(v, "a listing holds keys that were not asked for");
         buf_clear(&l->last);
         if (buf_append(&l->last, key.p, key.n))
-            return fail(v, VARVE_NO_MEMORY, "out of memory");
-        if (!l->fn(l->arg, key.p, key.n, l->values ? &value : NULL))
+            return client_fail(v, VARVE_NO_MEMORY, "out of memory");
+        if (!l->what->fn(l->what->arg, key.p, key.n, l->what->values ? &value : NULL))
             return VARVE_OK;
     }
     if (rest.n)
-        return malformed(v, "a listing has bytes after its end");
+        return client_malformed(v, "a listing has bytes after its end");
     if (l->left != SIZE_MAX)
         l->left -= count;
     *more = count > 0 && l->left > 0; // a page may hold fewer keys than asked for, but not none
     return VARVE_OK;
 }
 
-enum varve_error varve_list(struct varve *v, const void *prefix, size_t prefix_size,
-                            const void *after, size_t after_size, size_t limit, bool values,
-                            varve_list_fn fn, void *arg)
+enum varve_error client_list(struct varve *v, const struct client_listing *what, struct slice after)
 {
-    struct listing l = {.prefix = slice_of(prefix, prefix_size),
-                        .left = limit ? limit : SIZE_MAX,
-                        .values = values,
-                        .fn = fn,
-                        .arg = arg};
+    struct listing l = {.what = what, .left = what->limit ? what->limit : SIZE_MAX};
     buf_init(&l.last, REPLY_MAX);
     enum varve_error r = VARVE_OK;
-    if (buf_append(&l.last, after, after_size))
-        r = fail(v, VARVE_NO_MEMORY, "out of memory");
+    if (buf_append(&l.last, after.p, after.n))
+        r = client_fail(v, VARVE_NO_MEMORY, "out of memory");
     for (bool more = true; !r && more;) {
         uint8_t page[8];
         struct slice body;
-        struct slice args[3] = {l.prefix, buf_slice(&l.last), slice_of(page, sizeof page)};
-        wire_list_page(page, l.left, values);
-        r = ask(v, WIRE_LIST, args, 3, &body);
+        struct slice args[3] = {what->scope, buf_slice(&l.last), slice_of(page, sizeof page)};
+        wire_list_page(page, l.left, what->values);
+        r = client_ask(v, what->type, args, 3, &body);
         if (!r)
             r = take_page(v, &l, body, &more);
     }
@@ -567,10 +643,24 @@ enum varve_error varve_list(struct varve *v, const void *prefix, size_t prefix_s
     return r;
 }
 
+enum varve_error varve_list(struct varve *v, const void *prefix, size_t prefix_size,
+                            const void *after, size_t after_size, size_t limit, bool values,
+                            varve_list_fn fn, void *arg)
+{
+    struct client_listing l = {.type = WIRE_LIST,
+                               .scope = slice_of(prefix, prefix_size),
+                               .prefix = slice_of(prefix, prefix_size),
+                               .limit = limit,
+                               .values = values,
+                               .fn = fn,
+                               .arg = arg};
+    return client_list(v, &l, slice_of(after, after_size));
+}
+
 enum varve_error varve_stat(struct varve *v, const char **text, size_t *size)
 {
     struct slice body;
-    enum varve_error r = ask(v, WIRE_STAT, NULL, 0, &body);
+    enum varve_error r = client_ask(v, WIRE_STAT, NULL, 0, &body);
     if (r)
         return r;
     // It moves down over its own status byte, which makes room for the NUL.
@@ -586,9 +676,9 @@ enum varve_error varve_ping(struct varve *v)
 {
     struct slice body;
     struct slice sent = slice_str("varve");
-    enum varve_error r = ask(v, WIRE_PING, &sent, 1, &body);
+    enum varve_error r = client_ask(v, WIRE_PING, &sent, 1, &body);
     if (!r && !slice_equal(body, sent))
-        r = malformed(v, "a PING came back with other bytes");
+        r = client_malformed(v, "a PING came back with other bytes");
     return r;
 }
 

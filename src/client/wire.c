@@ -1,5 +1,6 @@
 #include "client/wire.h"
 #include "base/limits.h"
+#include "base/assert.h"
 #include "op/op.h"
 
 // The public types are the stored ones.
@@ -15,7 +16,17 @@ enum {
     OP_TTL = 2,
 };
 
-static void put32(struct buf *b, uint32_t v)
+const uint8_t *wire_take(struct slice *s, size_t n)
+{
+    if (s->n < n)
+        return NULL;
+    const uint8_t *p = s->p;
+    s->p += n;
+    s->n -= n;
+    return p;
+}
+
+void wire_put32(struct buf *b, uint32_t v)
 {
     uint8_t p[4];
     store32(p, v);
@@ -24,11 +35,11 @@ static void put32(struct buf *b, uint32_t v)
 
 static void put_arg(struct buf *b, struct slice s)
 {
-    put32(b, (uint32_t)s.n);
+    wire_put32(b, (uint32_t)s.n);
     buf_put(b, s.p, s.n);
 }
 
-static void put_type(struct buf *b, enum wire_type type)
+void wire_put_type(struct buf *b, enum wire_type type)
 {
     uint8_t p[2];
     store16(p, (uint16_t)type);
@@ -46,24 +57,32 @@ enum err wire_request(struct buf *b, enum wire_type type, const struct slice *ar
     enum err e = buf_reserve(b, n);
     if (e)
         return e;
-    put_type(b, type);
+    wire_put_type(b, type);
     for (size_t i = 0; i < count; i++)
         put_arg(b, args[i]);
     return ERR_OK;
 }
 
-static struct slice op_value(const struct varve_op *op)
+// The size of an operation's key and value in the request; false if one is over its limit.
+static bool op_sizes(const struct varve_op *op, size_t *key, size_t *value)
 {
-    if (op->kind == VARVE_OP_ADD)
-        return slice_of(&op->delta, sizeof op->delta); // little-endian host, see base/slice.h
-    if (op->kind == VARVE_OP_PUT)
-        return slice_of(op->value, op->value_size);
-    return slice_of(NULL, 0);
+    *key = op->key_size;
+    *value = op->kind == VARVE_OP_ADD   ? sizeof op->delta
+             : op->kind == VARVE_OP_PUT ? op->value_size
+                                        : 0;
+    if (op->kind != VARVE_OP_APPEND)
+        return *key <= LIMIT_KEY_HARD && *value <= LIMIT_VALUE_HARD;
+    if (op->log->keyspace_size > LIMIT_KEYSPACE_NAME || op->log->key_size > LIMIT_KEY_HARD)
+        return false;
+    *key = 2 + op->log->keyspace_size + op->log->key_size;
+    *value = wire_records_size(op->records, op->record_count);
+    return *value <= LIMIT_REQUEST_HARD;
 }
 
 static void put_op(struct buf *b, const struct varve_op *op)
 {
-    struct slice value = op_value(op);
+    size_t key, value;
+    VERIFY(op_sizes(op, &key, &value)); // looked at before
     bool versioned = op->has_version || op->kind == VARVE_OP_CHECK;
     uint8_t head[OP_HEADER] = {
         (uint8_t)op->kind,
@@ -71,13 +90,23 @@ static void put_op(struct buf *b, const struct varve_op *op)
         (uint8_t)((versioned ? OP_VERSION : 0) | (op->ttl_ms ? OP_TTL : 0)),
         0,
     };
-    store32(head + 4, (uint32_t)op->key_size);
-    store32(head + 8, (uint32_t)value.n);
+    store32(head + 4, (uint32_t)key);
+    store32(head + 8, (uint32_t)value);
     store64(head + 12, versioned ? op->version : 0);
     store64(head + 20, op->ttl_ms);
     buf_put(b, head, sizeof head);
+    if (op->kind == VARVE_OP_APPEND) {
+        uint8_t length[2];
+        store16(length, (uint16_t)op->log->keyspace_size);
+        buf_put(b, length, sizeof length);
+        buf_put(b, op->log->keyspace, op->log->keyspace_size);
+        buf_put(b, op->log->key, op->log->key_size);
+        wire_put_records(b, op->records, op->record_count);
+        return;
+    }
     buf_put(b, op->key, op->key_size);
-    buf_put(b, value.p, value.n);
+    // Little-endian host, see base/slice.h.
+    buf_put(b, op->kind == VARVE_OP_ADD ? &op->delta : op->value, value);
 }
 
 enum err wire_request_txn(struct buf *b, const struct varve_op *ops, size_t count,
@@ -85,9 +114,13 @@ enum err wire_request_txn(struct buf *b, const struct varve_op *ops, size_t coun
 {
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
-        if (ops[i].key_size > LIMIT_KEY_HARD || ops[i].value_size > LIMIT_VALUE_HARD)
+        size_t key, value;
+        if (!op_sizes(&ops[i], &key, &value))
             return ERR_TOO_BIG;
-        n += OP_HEADER + ops[i].key_size + op_value(&ops[i]).n;
+        if (ops[i].kind == VARVE_OP_APPEND &&
+            !wire_records_valid(ops[i].records, ops[i].record_count))
+            return ERR_INVALID;
+        n += OP_HEADER + key + value;
         if (n > LIMIT_REQUEST_HARD)
             return ERR_TOO_BIG;
     }
@@ -96,8 +129,8 @@ enum err wire_request_txn(struct buf *b, const struct varve_op *ops, size_t coun
     enum err e = buf_reserve(b, 2 + 4 + n + 4 + idempotency.n);
     if (e)
         return e;
-    put_type(b, WIRE_TXN);
-    put32(b, (uint32_t)n);
+    wire_put_type(b, WIRE_TXN);
+    wire_put32(b, (uint32_t)n);
     for (size_t i = 0; i < count; i++)
         put_op(b, &ops[i]);
     put_arg(b, idempotency);
@@ -108,17 +141,6 @@ void wire_list_page(uint8_t page[8], size_t limit, bool values)
 {
     store32(page, limit < LIMIT_LIST ? (uint32_t)limit : LIMIT_LIST);
     store32(page + 4, values ? WIRE_LIST_VALUES : 0);
-}
-
-// Takes n bytes off the front; NULL if there are not that many.
-static const uint8_t *take(struct slice *s, size_t n)
-{
-    if (s->n < n)
-        return NULL;
-    const uint8_t *p = s->p;
-    s->p += n;
-    s->n -= n;
-    return p;
 }
 
 // Fixed sizes are checked here so that nobody reads 8 bytes of a 3-byte integer.
@@ -140,7 +162,7 @@ static bool value_fits(enum varve_type type, size_t size, const uint8_t *data)
 
 enum err wire_read_value(struct slice body, struct varve_value *value)
 {
-    const uint8_t *head = take(&body, 17);
+    const uint8_t *head = wire_take(&body, 17);
     if (!head || !value_fits((enum varve_type)head[16], body.n, body.p))
         return ERR_INVALID;
     *value = (struct varve_value){
@@ -155,14 +177,17 @@ enum err wire_read_value(struct slice body, struct varve_value *value)
 
 enum err wire_read_txn(struct slice body, struct varve_op *ops, size_t count, uint64_t *sequence)
 {
-    const uint8_t *head = take(&body, 12);
+    const uint8_t *head = wire_take(&body, 12);
     if (!head || load32(head + 8) != count || body.n != count * 16)
         return ERR_INVALID;
     *sequence = load64(head);
     for (size_t i = 0; i < count; i++) {
         const uint8_t *p = body.p + i * 16;
-        ops[i].new_version = load64(p);
-        ops[i].number = (int64_t)load64(p + 8);
+        bool append = ops[i].kind == VARVE_OP_APPEND;
+        ops[i].new_version = append ? 0 : load64(p);
+        ops[i].number = append ? 0 : (int64_t)load64(p + 8);
+        ops[i].first_offset = append ? load64(p) : 0;
+        ops[i].appended = append ? load64(p + 8) : 0;
         ops[i].conflict = false;
         ops[i].actual = 0;
     }
@@ -171,7 +196,7 @@ enum err wire_read_txn(struct slice body, struct varve_op *ops, size_t count, ui
 
 enum err wire_read_conflicts(struct slice body, struct varve_op *ops, size_t count)
 {
-    const uint8_t *head = take(&body, 4);
+    const uint8_t *head = wire_take(&body, 4);
     if (!head)
         return ERR_INVALID;
     size_t conflicts = load32(head);
@@ -192,7 +217,7 @@ enum err wire_read_conflicts(struct slice body, struct varve_op *ops, size_t cou
 
 enum err wire_read_list(struct slice body, uint32_t *count, struct slice *rest)
 {
-    const uint8_t *head = take(&body, 4);
+    const uint8_t *head = wire_take(&body, 4);
     if (!head)
         return ERR_INVALID;
     *count = load32(head);
@@ -202,21 +227,21 @@ enum err wire_read_list(struct slice body, uint32_t *count, struct slice *rest)
 
 enum err wire_next_key(struct slice *rest, struct slice *key, struct varve_value *value)
 {
-    const uint8_t *length = take(rest, 4);
+    const uint8_t *length = wire_take(rest, 4);
     if (!length)
         return ERR_INVALID;
     size_t n = load32(length);
-    const uint8_t *p = take(rest, n);
+    const uint8_t *p = wire_take(rest, n);
     if (!p || n == 0)
         return ERR_INVALID;
     *key = slice_of(p, n);
     if (!value)
         return ERR_OK;
-    const uint8_t *head = take(rest, 21); // version, expires, type, value length
+    const uint8_t *head = wire_take(rest, 21); // version, expires, type, value length
     if (!head)
         return ERR_INVALID;
     size_t size = load32(head + 17);
-    const uint8_t *data = take(rest, size);
+    const uint8_t *data = wire_take(rest, size);
     if (!data || !value_fits((enum varve_type)head[16], size, data))
         return ERR_INVALID;
     *value = (struct varve_value){

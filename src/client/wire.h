@@ -16,6 +16,17 @@ enum wire_type {
     WIRE_LIST = 18,
     WIRE_STAT = 19,
     WIRE_PING = 20,
+    WIRE_LOG_CREATE = 21,
+    WIRE_LOG_POLICY = 22,
+    WIRE_LOG_KEYSPACE = 23,
+    WIRE_LOG_META = 24,
+    WIRE_LOG_APPEND = 25,
+    WIRE_LOG_READ = 26,
+    WIRE_LOG_TAIL = 27,
+    WIRE_LOG_TRIM = 28,
+    WIRE_LOG_ERASE = 29,
+    WIRE_LOG_FLUSH = 30,
+    WIRE_LOG_LIST = 31,
 };
 
 // The first byte of replies to types from WIRE_VGET up.
@@ -28,12 +39,25 @@ enum wire_status {
 
 #define WIRE_LIST_VALUES 1u // flag of LIST
 
-// Appends a request; all of it or, on error, nothing.
+enum {
+    WIRE_START_BYTES = 32,
+    WIRE_POLICY_BYTES = 32,
+    WIRE_TRIM_BYTES = 9,
+};
+
+// Appends a request; all of it or, on error, nothing. Where there are records, ERR_INVALID: a nonce
+// or a timestamp is the number that means "none".
 MUST_USE
 enum err wire_request(struct buf *b, enum wire_type type, const struct slice *args, size_t count);
 MUST_USE
 enum err wire_request_txn(struct buf *b, const struct varve_op *ops, size_t count,
                           struct slice idempotency);
+MUST_USE
+enum err wire_request_append(struct buf *b, const struct varve_log *log,
+                             const struct varve_record *records, size_t count);
+// Arguments of fixed size.
+void wire_start(uint8_t start[WIRE_START_BYTES], const struct varve_log_query *q, bool follow);
+void wire_policy(uint8_t policy[WIRE_POLICY_BYTES], const struct varve_log_policy *p);
 // The third argument of LIST; a page never asks for more than the server's maximum.
 void wire_list_page(uint8_t page[8], size_t limit, bool values);
 
@@ -52,5 +76,29 @@ MUST_USE
 enum err wire_read_list(struct slice body, uint32_t *count, struct slice *rest);
 MUST_USE
 enum err wire_next_key(struct slice *rest, struct slice *key, struct varve_value *value);
+
+// The creation time alone (LOG_CREATE, `policy` NULL) or with a policy (LOG_KEYSPACE).
+MUST_USE
+enum err wire_read_keyspace(struct slice body, uint64_t *created_ms,
+                            struct varve_log_policy *policy);
+MUST_USE
+enum err wire_read_meta(struct slice body, struct varve_log_meta *meta);
+MUST_USE
+enum err wire_read_appended(struct slice body, struct varve_appended *a);
+// A page, all of whose records have been looked at: varve_page_next cannot leave it.
+MUST_USE
+enum err wire_read_page(struct slice body, struct varve_page *page);
+MUST_USE
+enum err wire_read_u64(struct slice body, uint64_t *n);
+
+// What wire.c and wire_log.c share.
+void wire_put_type(struct buf *b, enum wire_type type);
+void wire_put32(struct buf *b, uint32_t v);
+// Takes n bytes off the front; NULL if there are not that many.
+const uint8_t *wire_take(struct slice *s, size_t n);
+// The records of LOG_APPEND: their size, SIZE_MAX past LIMIT_REQUEST_HARD; then into room reserved.
+size_t wire_records_size(const struct varve_record *records, size_t count);
+bool wire_records_valid(const struct varve_record *records, size_t count);
+void wire_put_records(struct buf *b, const struct varve_record *records, size_t count);
 
 #endif

@@ -30,6 +30,29 @@ static void read_list(struct slice body, bool values)
     }
 }
 
+static void read_logs(struct slice body)
+{
+    struct varve_page page;
+    struct varve_record r;
+    struct varve_log_policy policy;
+    struct varve_log_meta meta;
+    struct varve_appended appended;
+    uint64_t n;
+    (void)!wire_read_keyspace(body, &n, NULL);
+    (void)!wire_read_keyspace(body, &n, &policy);
+    (void)!wire_read_meta(body, &meta);
+    (void)!wire_read_appended(body, &appended);
+    (void)!wire_read_u64(body, &n);
+    if (wire_read_page(body, &page))
+        return;
+    uint32_t count = 0;
+    for (; varve_page_next(&page, &r); count++) {
+        const uint8_t *p = r.data;
+        VERIFY(p > body.p && p + r.size < body.p + body.n && r.offset > 0);
+    }
+    VERIFY(count == page.records);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n == 0)
@@ -54,6 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     read_list(body, false);
     read_list(body, true);
+    read_logs(body);
     free(block);
     return 0;
 }
