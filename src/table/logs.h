@@ -48,9 +48,12 @@ static inline struct slice keyspace_name(const struct keyspace *k)
 // ---- blocks
 
 struct block {
-    _Atomic uint32_t refs; // one of them the chunk's, while it is resident
+    struct logs *owner;          // counts its memory
+    struct log *log;             // of the chunk; this and below under the shard's lock
+    struct block *older, *newer; // in the shard's list of clean blocks
+    _Atomic uint32_t refs;       // one of them the chunk's, while it is resident
     uint32_t cap;
-    uint32_t len; // under the shard's lock
+    uint32_t len;
     uint8_t bytes[];
 };
 void block_ref(struct block *b);
@@ -73,8 +76,9 @@ struct chunk_meta {
 struct chunk {
     struct chunk_meta meta;
     struct block *block; // NULL: not resident
-    uint32_t written;    // of its bytes, those that are below; clean: all
+    uint32_t written;    // of its bytes, those that are below; clean: all. UINT32_MAX: other ones
     bool used;           // since the eviction hand passed
+    bool cut;            // records were taken out since it was pinned last
 };
 
 struct log_index; // chunks in rising order, with what finds times among them
@@ -87,8 +91,8 @@ struct log {
     uint64_t id;
     uint64_t first;      // offsets below are gone
     uint64_t end;        // the next record's offset
-    u128 next_nonce;     // smallest that is accepted
     int64_t last_time;   // of the last record with the highest timestamp so far; INT64_MIN: none
+    u128 next_nonce;     // smallest that is accepted
     uint64_t records;    // there now
     uint64_t bytes;      // there now, as encoded
     uint64_t seq;        // of the last change
@@ -98,7 +102,9 @@ struct log {
     uint32_t resident;   // blocks
     uint32_t watched;    // tails that wait for it (commit/)
     uint16_t key_len;
-    bool dirty; // in the shard's list
+    uint8_t shard;
+    bool dirty;  // differs from below
+    bool listed; // in the shard's list of dirty logs, which a clean one leaves at the next pinning
     uint8_t key[];
 };
 
@@ -208,10 +214,10 @@ struct log_span {
     uint32_t begin, end; // bytes in it
     uint32_t records;
 };
-// Appends spans for up to max_records records and max_bytes bytes (at least one record), from
-// *offset on in the direction; moves *offset to where the next call goes on (forwards: log->end at
-// the end of the log; backwards: 0). Stops when `cap` spans are there. ERR_COLD with *first: what
-// was found so far stands.
+// Appends spans, from *offset on in the direction, until `spans` has max_records records or
+// max_bytes bytes in all (one record at least, whatever its size); moves *offset to where the next
+// call goes on (forwards: log->end at the end of the log; backwards: 0). Stops when `cap` spans are
+// there. ERR_COLD with *first: what was found so far stands.
 struct log_spans {
     struct log_span *v;
     size_t count, cap;
