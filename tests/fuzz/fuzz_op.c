@@ -3,14 +3,7 @@
 // has a reason.
 #include "fuzz.h"
 #include "base/limits.h"
-#include "op/op.h"
-
-static bool same(const struct change *a, const struct change *b)
-{
-    return a->kind == b->kind && a->space == b->space && a->type == b->type &&
-           a->version == b->version && a->expires_ms == b->expires_ms &&
-           slice_equal(a->key, b->key) && slice_equal(a->value, b->value);
-}
+#include "../unit/op_random.h"
 
 static void append(struct buf *b, const struct change *c)
 {
@@ -39,7 +32,7 @@ static enum err rewrite(struct slice in, struct buf *out)
         append(out, &c);
         struct change again;
         struct op_reader one = op_read(slice_of(buf_head(out) + at, buf_len(out) - at));
-        VERIFY(op_next(&one, &again, NULL) == ERR_OK && same(&c, &again) && one.rest.n == 0);
+        VERIFY(op_next(&one, &again, NULL) == ERR_OK && same_change(&c, &again) && one.rest.n == 0);
     }
 }
 

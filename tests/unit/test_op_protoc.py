@@ -6,6 +6,7 @@ test_op_protoc.py OP_SAMPLES PROTO; VARVE_TEST_SEED=N repeats a run."""
 import importlib
 import os
 import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -14,24 +15,42 @@ COUNT = 2000
 U64 = 2**64 - 1
 
 
+NUMBERS = ("kind", "space", "type", "version", "expires_ms", "keyspace", "log", "offset", "created_ms",
+           "max_age_ms", "max_bytes", "max_records", "server_time")
+WORDS = len(NUMBERS) + 2  # and the encoded bytes
+
+# Of each kind: its field in Change, its message, and what its fields are called in struct change.
+KINDS = {
+    1: ("put", "Put", {n: n for n in ("key", "version", "type", "value", "expires_ms", "space")}),
+    2: ("delete", "Delete", {n: n for n in ("key", "version", "space")}),
+    3: ("keyspace", "Keyspace", {"name": "key", "id": "keyspace", "server_time": "server_time",
+                                 **{n: n for n in ("created_ms", "max_age_ms", "max_bytes",
+                                                   "max_records")}}),
+    4: ("append", "Append", {"keyspace": "keyspace", "key": "key", "log": "log", "records": "value"}),
+    5: ("trim", "Trim", {"keyspace": "keyspace", "key": "key", "log": "log", "before": "offset"}),
+    6: ("erase", "Erase", {"keyspace": "keyspace", "key": "key", "log": "log", "offset": "offset"}),
+}
+
+
 def fields(line):
-    kind, space, kind_of_value, version, expires, key, value = line.split()[:7]
+    words = line.split()
     unhex = lambda text: b"" if text == "-" else bytes.fromhex(text)
-    return {"kind": int(kind), "space": int(space), "type": int(kind_of_value),
-            "version": int(version), "expires_ms": int(expires), "key": unhex(key),
-            "value": unhex(value)}
+    return {**{name: int(word) for name, word in zip(NUMBERS, words)},
+            "key": unhex(words[len(NUMBERS)]), "value": unhex(words[len(NUMBERS) + 1])}
+
+
+def body(schema, f):
+    _, kind, names = KINDS[f["kind"]]
+    values = {theirs: f[ours] for theirs, ours in names.items()}
+    if "server_time" in values:
+        values["server_time"] = bool(values["server_time"])
+    return getattr(schema, kind)(**values)
 
 
 def message(schema, f):
     """The Transaction that holds the change with fields `f`."""
     txn = schema.Transaction()
-    if f["kind"] == 1:
-        txn.changes.add().put.CopyFrom(schema.Put(
-            key=f["key"], version=f["version"], type=f["type"], value=f["value"],
-            expires_ms=f["expires_ms"], space=f["space"]))
-    else:
-        getattr(txn.changes.add(), "delete").CopyFrom(schema.Delete(
-            key=f["key"], version=f["version"], space=f["space"]))
+    getattr(txn.changes.add(), KINDS[f["kind"]][0]).CopyFrom(body(schema, f))
     return txn
 
 
@@ -39,23 +58,52 @@ def c_writes(samples, schema, seed):
     out = subprocess.run([samples, "encode", str(seed), str(COUNT)], check=True,
                          stdout=subprocess.PIPE, text=True).stdout.splitlines()
     assert len(out) == COUNT
+    assert {fields(line)["kind"] for line in out} == set(KINDS)
     for line in out:
-        encoded = bytes.fromhex(line.split()[7])
+        encoded = bytes.fromhex(line.split()[WORDS])
         expect = message(schema, fields(line))
         got = schema.Transaction.FromString(encoded)
         assert got == expect, f"generated code reads something else: {line}"
         assert expect.SerializeToString() == encoded, f"generated code writes other bytes: {line}"
 
 
+def random_records(rnd):
+    """Laid out as src/op/record.h says."""
+    out, offset = b"", 0
+    for _ in range(rnd.randrange(1, 5)):
+        offset += rnd.randrange(1, 2**40)
+        content = rnd.randbytes(rnd.choice([0, 1, 90, 127]))
+        out += struct.pack("<Qq16sI", offset, rnd.randrange(-2**63, 2**63), rnd.randbytes(16),
+                           len(content)) + content + struct.pack("<I", 36 + len(content))
+    return out
+
+
+def random_value(rnd, kind):
+    size = {2: 8, 3: 8, 4: 1}.get(kind, rnd.choice([0, 1, 127, 128, 5000]))
+    return b"\x01" if kind == 4 else rnd.randbytes(size)
+
+
 def random_fields(rnd):
     big = lambda: rnd.choice([0, 1, 127, 128, U64, rnd.randrange(2**rnd.randrange(1, 65))])
-    f = {"kind": rnd.choice([1, 2]), "space": rnd.choice([0, 1]), "type": 0, "version": big(),
-         "expires_ms": 0, "key": rnd.randbytes(rnd.choice([1, 16, 127, 128, 300])), "value": b""}
+    f = {name: 0 for name in NUMBERS} | {"kind": rnd.choice(list(KINDS)), "value": b""}
+    for name in KINDS[f["kind"]][2].values():
+        f[name] = big()
+    f["key"] = rnd.randbytes(rnd.choice([1, 16, 127, 128, 255]))
+    if f["kind"] in (1, 2):
+        f["space"] = rnd.choice([0, 1])
     if f["kind"] == 1:
         f["type"] = rnd.choice([0, 1, 2, 3, 4, 5])
-        f["expires_ms"] = big()
-        size = {2: 8, 3: 8, 4: 1}.get(f["type"], rnd.choice([0, 1, 127, 128, 5000]))
-        f["value"] = b"\x01" if f["type"] == 4 else rnd.randbytes(size)
+        f["value"] = random_value(rnd, f["type"])
+    if f["kind"] == 3:
+        f["server_time"] = rnd.choice([0, 1])
+    if f["kind"] >= 3:
+        f["keyspace"] = rnd.choice([1, 127, 128, 2**32 - 1])
+    if f["kind"] >= 4:
+        f["log"] = f["log"] or 1
+    if f["kind"] >= 5:
+        f["offset"] = f["offset"] or 1
+    if f["kind"] == 4:
+        f["value"] = random_records(rnd)
     return f
 
 
@@ -86,12 +134,13 @@ def python_writes(samples, schema, seed):
         encoded = message(schema, f).SerializeToString()
         if i % 2:
             # Unknown fields at each level, and the first value of a field overridden by its second.
-            change = message(schema, f).changes[0]
-            body = (change.put if f["kind"] == 1 else getattr(change, "delete")).SerializeToString()
-            body = varint(2 << 3) + varint(7) + unknown(rnd) + body + unknown(rnd)
-            if f["version"] == 0:
-                body += varint(2 << 3) + varint(0)
-            outer = unknown(rnd) + varint(f["kind"] << 3 | 2) + varint(len(body)) + body + unknown(rnd)
+            known = body(schema, f)
+            number = rnd.choice([n for n in known.DESCRIPTOR.fields if n.type == n.TYPE_UINT64]).number
+            inner = known.SerializeToString()
+            inner = varint(number << 3) + varint(7) + unknown(rnd) + inner + unknown(rnd)
+            if getattr(known, known.DESCRIPTOR.fields_by_number[number].name) == 0:
+                inner += varint(number << 3) + varint(0)
+            outer = unknown(rnd) + varint(f["kind"] << 3 | 2) + varint(len(inner)) + inner + unknown(rnd)
             encoded = unknown(rnd) + varint(1 << 3 | 2) + varint(len(outer)) + outer + unknown(rnd)
             known = schema.Transaction.FromString(encoded)
             known.DiscardUnknownFields()
@@ -102,7 +151,7 @@ def python_writes(samples, schema, seed):
                          stdout=subprocess.PIPE, text=True).stdout.splitlines()
     assert len(out) == COUNT
     for f, line, encoded in zip(want, out, lines):
-        assert len(line.split()) == 7 and fields(line) == f, f"{encoded}: {line} instead of {f}"
+        assert len(line.split()) == WORDS and fields(line) == f, f"{encoded}: {line} instead of {f}"
 
 
 def main():

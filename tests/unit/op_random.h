@@ -1,0 +1,106 @@
+// Random changes of every kind, valid ones, for the tests of op/.
+#ifndef VARVE_TESTS_OP_RANDOM_H
+#define VARVE_TESTS_OP_RANDOM_H
+
+#include "op/op.h"
+#include "op/record.h"
+
+// What a random change's slices point into.
+struct change_bytes {
+    uint8_t key[300];
+    uint8_t value[1200];
+};
+
+static inline uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+// Small numbers are as likely as large ones.
+static inline uint64_t random_number(uint64_t *rnd)
+{
+    return next_random(rnd) >> next_random(rnd) % 64;
+}
+
+// A run of 1 to `most` records of up to 100 bytes each; returns the place after it.
+static inline uint8_t *random_records(uint64_t *rnd, uint8_t *p, unsigned most)
+{
+    uint8_t bytes[100];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)next_random(rnd);
+    uint64_t offset = random_number(rnd) >> 8;
+    for (unsigned left = 1 + (unsigned)(next_random(rnd) % most); left; left--) {
+        offset += 1 + next_random(rnd) % 3;
+        struct record r = {.offset = offset,
+                           .timestamp = (int64_t)next_random(rnd),
+                           .nonce = NONCE_NONE,
+                           .bytes = slice_of(bytes, next_random(rnd) % sizeof bytes)};
+        if (next_random(rnd) % 2)
+            r.nonce = (u128)random_number(rnd) << 64 | next_random(rnd);
+        p = record_write(p, &r);
+    }
+    return p;
+}
+
+static inline void random_put(uint64_t *rnd, struct change *c, struct change_bytes *to)
+{
+    for (size_t i = 0; i < sizeof to->value; i++)
+        to->value[i] = (uint8_t)next_random(rnd);
+    c->type = (enum value_type)(next_random(rnd) % VALUE_TYPES);
+    c->expires_ms = next_random(rnd) % 2 ? random_number(rnd) : 0;
+    size_t n = next_random(rnd) % 300;
+    if (c->type == VALUE_BOOL)
+        to->value[0] %= 2;
+    n = c->type == VALUE_INT || c->type == VALUE_FLOAT ? 8 : c->type == VALUE_BOOL ? 1 : n;
+    c->value = slice_of(to->value, n);
+}
+
+static inline struct change random_change(uint64_t *rnd, struct change_bytes *to)
+{
+    static const enum change_kind kinds[] = {
+#define X(name, field, text) CHANGE_##name,
+        VARVE_CHANGES(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof to->key; i++)
+        to->key[i] = (uint8_t)next_random(rnd);
+    struct change c = {.kind = kinds[next_random(rnd) % (sizeof kinds / sizeof *kinds)],
+                       .key = slice_of(to->key, 1 + next_random(rnd) % 255)};
+    if (c.kind == CHANGE_PUT || c.kind == CHANGE_DELETE) {
+        c.space = next_random(rnd) % 2 ? SPACE_KEYS : SPACE_IDEM;
+        c.version = random_number(rnd);
+        if (c.kind == CHANGE_PUT)
+            random_put(rnd, &c, to);
+        return c;
+    }
+    c.keyspace = 1 + (uint32_t)(random_number(rnd) >> 33);
+    if (c.kind == CHANGE_KEYSPACE) {
+        c.created_ms = random_number(rnd);
+        c.policy = (struct log_policy){random_number(rnd), random_number(rnd) / 2,
+                                       random_number(rnd) / 2, next_random(rnd) % 2};
+        return c;
+    }
+    c.log = 1 + (random_number(rnd) >> 1);
+    if (c.kind == CHANGE_APPEND)
+        c.value = slice_of(to->value, (size_t)(random_records(rnd, to->value, 8) - to->value));
+    else
+        c.offset = 1 + (random_number(rnd) >> 1);
+    return c;
+}
+
+static inline bool same_change(const struct change *a, const struct change *b)
+{
+    return a->kind == b->kind && a->space == b->space && a->type == b->type &&
+           a->version == b->version && a->expires_ms == b->expires_ms &&
+           a->keyspace == b->keyspace && a->log == b->log && a->offset == b->offset &&
+           a->created_ms == b->created_ms && a->policy.max_age_ms == b->policy.max_age_ms &&
+           a->policy.max_bytes == b->policy.max_bytes &&
+           a->policy.max_records == b->policy.max_records &&
+           a->policy.server_time == b->policy.server_time && slice_equal(a->key, b->key) &&
+           slice_equal(a->value, b->value);
+}
+
+#endif
