@@ -141,14 +141,20 @@ void store_abort(struct store_writer *w)
     atomic_store(&s->writing, false);
 }
 
-enum err store_iter_new(struct store *s, enum store_space space, struct slice start,
-                        struct store_iter **it)
+enum err store_iter_range(struct store *s, enum store_space space, struct slice start,
+                          struct slice end, struct store_iter **it)
 {
     VERIFY((unsigned)space < STORE_SPACES);
-    enum err e = s->ops->iter_new(s, space, start, it);
+    enum err e = s->ops->iter_new(s, space, start, end, it);
     if (e == ERR_OK)
         (*it)->ops = s->ops;
     return e;
+}
+
+enum err store_iter_new(struct store *s, enum store_space space, struct slice start,
+                        struct store_iter **it)
+{
+    return store_iter_range(s, space, start, (struct slice){0}, it);
 }
 
 bool store_iter_valid(const struct store_iter *it)

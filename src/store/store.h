@@ -70,6 +70,10 @@ void store_abort(struct store_writer *w);                                   // f
 // Iterates a space from the first key >= start, over a snapshot taken now.
 MUST_USE enum err store_iter_new(struct store *s, enum store_space space, struct slice start,
                                  struct store_iter **it);
+// The same for the keys with start <= key < end only: what lies past the end is not read from disk.
+// An empty end: no end. end < start: nothing.
+MUST_USE enum err store_iter_range(struct store *s, enum store_space space, struct slice start,
+                                   struct slice end, struct store_iter **it);
 bool store_iter_valid(const struct store_iter *it);
 // Live until the next call on `it`.
 struct slice store_iter_key(const struct store_iter *it);

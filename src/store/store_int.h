@@ -25,8 +25,9 @@ struct store_ops {
     enum err (*commit)(struct store_writer *w, struct errmsg *msg);
     void (*abort)(struct store_writer *w);
 
+    // An empty end: none.
     enum err (*iter_new)(struct store *s, enum store_space space, struct slice start,
-                         struct store_iter **it);
+                         struct slice end, struct store_iter **it);
     bool (*iter_valid)(const struct store_iter *it);
     struct slice (*iter_key)(const struct store_iter *it);
     struct slice (*iter_value)(const struct store_iter *it);

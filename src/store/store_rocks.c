@@ -21,13 +21,11 @@
 #define STALL_STEP_US   20000
 #define READ_CACHE_ONLY 1 // rocksdb::kBlockCacheTier
 #define LEVELS          7
+#define CHUNK_LEVEL     1 // of LZ4HC: 3 to 9 win 0 to 3 % of space for up to three times the time
 
 static const char *const space_names[STORE_SPACES] = {
-    [STORE_KEYS] = "default",
-    [STORE_IDEM] = "idempotency",
-    [STORE_EXPIRY] = "expiry",
-    [STORE_LOGS] = "logs",
-    [STORE_EVENTS] = "events",
+    [STORE_KEYS] = "default", [STORE_IDEM] = "idempotency", [STORE_EXPIRY] = "expiry",
+    [STORE_LOGS] = "logs",    [STORE_EVENTS] = "events",
 };
 
 struct rocks {
@@ -65,6 +63,8 @@ struct rocks_writer {
 struct rocks_iter {
     struct store_iter base;
     rocksdb_iterator_t *it;
+    rocksdb_readoptions_t *options; // its own, or NULL: the store's read_scan
+    uint8_t *end;                   // what `options` point to: the first key past the range
 };
 
 // What RocksDB's C interface gives of an error is the text of its Status: "Kind: details".
@@ -115,6 +115,12 @@ static rocksdb_cache_t *make_cache(uint64_t bytes)
     return cache;
 }
 
+// Spaces of log rows: most bytes are chunks of 32 KiB, written once and read by key.
+static bool holds_chunks(enum store_space space)
+{
+    return space == STORE_LOGS || space == STORE_EVENTS;
+}
+
 // Index and filters are cut into partitions and live in the block cache, before data when room is
 // short: so memory stays within the cache, whatever the size of the data, and an absent key costs
 // at most one small read a level when its partition is cold.
@@ -151,7 +157,12 @@ static rocksdb_options_t *make_options(const struct rocks *r, enum store_space s
     rocksdb_options_set_compaction_style(o, rocksdb_level_compaction);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
     rocksdb_options_set_target_file_size_base(o, FILE_BYTES);
-    rocksdb_options_set_compression(o, rocksdb_lz4_compression);
+    if (holds_chunks(space)) {
+        rocksdb_options_set_compression(o, rocksdb_lz4hc_compression);
+        rocksdb_options_set_compression_options(o, -14, CHUNK_LEVEL, 0, 0); // the level; defaults
+    } else {
+        rocksdb_options_set_compression(o, rocksdb_lz4_compression);
+    }
     // Deleted keys in a row make scans slow (expiry deletes from the front): compact such files
     // soon.
     rocksdb_options_add_compact_on_deletion_collector_factory(o, 4096, 2048);
@@ -274,8 +285,10 @@ static enum err open_db(struct rocks *r, const struct store_options *o, struct e
     rocksdb_options_t *options[STORE_SPACES];
     for (int i = 0; i < STORE_SPACES; i++) {
         options[i] = make_options(r, (enum store_space)i, o->background);
-        // Only what compaction brings to the last level, most of the data, is worth zstd's time.
-        rocksdb_options_set_bottommost_compression(options[i], rocksdb_zstd_compression);
+        // Only what compaction brings to the last level, most of the data, is worth zstd's time;
+        // but pages of a log are read block by block, and zstd takes more than twice as long there.
+        if (!holds_chunks((enum store_space)i))
+            rocksdb_options_set_bottommost_compression(options[i], rocksdb_zstd_compression);
     }
     char *text = NULL;
     r->db = rocksdb_open_column_families(options[0], o->dir, STORE_SPACES, space_names,
@@ -376,14 +389,44 @@ static enum err rocks_get(struct store *s, enum store_space space, struct slice 
     return e;
 }
 
+static void rocks_iter_free(struct store_iter *s)
+{
+    struct rocks_iter *it = (struct rocks_iter *)s;
+    if (it->it)
+        rocksdb_iter_destroy(it->it);
+    if (it->options)
+        rocksdb_readoptions_destroy(it->options);
+    free(it->end);
+    free(it);
+}
+
+// With the end known, RocksDB does not read the block after the last row of the range, which may be
+// a chunk, in each of the files that it merges.
+static enum err set_end(struct rocks_iter *it, struct slice end)
+{
+    it->end = malloc(end.n);
+    if (!it->end)
+        return ERR_NO_MEMORY;
+    memcpy(it->end, end.p, end.n);
+    it->options = make_read_options(false);
+    rocksdb_readoptions_set_iterate_upper_bound(it->options, (const char *)it->end, end.n);
+    return ERR_OK;
+}
+
 static enum err rocks_iter_new(struct store *s, enum store_space space, struct slice start,
-                               struct store_iter **out)
+                               struct slice end, struct store_iter **out)
 {
     struct rocks *r = (struct rocks *)s;
     struct rocks_iter *it = calloc(1, sizeof *it);
     if (!it)
         return ERR_NO_MEMORY;
-    it->it = rocksdb_create_iterator_cf(r->db, r->read_scan, r->cf[space]);
+    enum err e = end.n ? set_end(it, end) : ERR_OK;
+    if (e != ERR_OK) {
+        rocks_iter_free(&it->base);
+        return e;
+    }
+    it->it =
+        rocksdb_create_iterator_cf(r->db, it->options ? it->options : r->read_scan, r->cf[space]);
     if (start.n)
         rocksdb_iter_seek(it->it, (const char *)start.p, start.n);
     else
@@ -421,13 +464,6 @@ static enum err rocks_iter_status(const struct store_iter *s, struct errmsg *msg
     char *text = NULL;
     rocksdb_iter_get_error(((const struct rocks_iter *)s)->it, &text);
     return text ? take_error(text, "reading the store", msg) : ERR_OK;
-}
-
-static void rocks_iter_free(struct store_iter *s)
-{
-    struct rocks_iter *it = (struct rocks_iter *)s;
-    rocksdb_iter_destroy(it->it);
-    free(it);
 }
 
 // The C interface has no VerifyChecksum. A scan reads every data block of every file, because a

@@ -314,14 +314,14 @@ static enum err sim_get(struct store *b, enum store_space space, struct slice ke
 }
 
 static enum err sim_iter_new(struct store *b, enum store_space space, struct slice start,
-                             struct store_iter **out)
+                             struct slice end, struct store_iter **out)
 {
     struct sim_iter *it = calloc(1, sizeof *it);
     if (!it)
         return ERR_NO_MEMORY;
     it->state = current((struct sim_store *)b);
     it->i = state_find(it->state, space, start);
-    it->end = it->state->first[space + 1];
+    it->end = end.n ? state_find(it->state, space, end) : it->state->first[space + 1];
     *out = &it->base;
     return ERR_OK;
 }
