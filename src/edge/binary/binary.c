@@ -52,19 +52,25 @@ static enum conn_verdict refuse(struct conn *c, const char *text, uint64_t dep)
     return CONN_CLOSE;
 }
 
+enum conn_verdict binary_answer(struct conn *c, enum status status, const void *p, size_t n,
+                                uint64_t dep)
+{
+    struct binary_reply r;
+    uint8_t first = (uint8_t)status;
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), &first, 1) ||
+        buf_append(conn_out(c), p, n))
+        return CONN_DROP;
+    binary_reply_end(&r, dep);
+    return CONN_MORE;
+}
+
 enum conn_verdict binary_fail(struct conn *c, enum frame_type type, enum err e,
                               const struct errmsg *msg, uint64_t dep)
 {
     const char *text = msg && msg->text[0] ? msg->text : err_text(e);
     if (type < FRAME_FIRST_STATUS)
         return refuse(c, text, dep);
-    struct binary_reply r;
-    uint8_t status = STATUS_ERROR;
-    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), &status, 1) ||
-        buf_append(conn_out(c), text, strlen(text)))
-        return CONN_DROP;
-    binary_reply_end(&r, dep);
-    return CONN_MORE;
+    return binary_answer(c, STATUS_ERROR, text, strlen(text), dep);
 }
 
 // ---- waiting
@@ -237,7 +243,7 @@ static enum conn_verdict execute_write(struct conn *c, const struct request *q, 
     return conclude(c, q, count, &r, e, &msg, dep);
 }
 
-// ---- STAT and PING
+// ---- STAT
 
 static enum conn_verdict execute_stat(struct conn *c)
 {
@@ -253,17 +259,6 @@ static enum conn_verdict execute_stat(struct conn *c)
     }
     binary_reply_cut(&r);
     return binary_fail(c, FRAME_STAT, e, NULL, 0);
-}
-
-static enum conn_verdict execute_ping(struct conn *c, struct slice bytes)
-{
-    struct binary_reply r;
-    uint8_t status = STATUS_OK;
-    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), &status, 1) ||
-        buf_append(conn_out(c), bytes.p, bytes.n))
-        return CONN_DROP;
-    binary_reply_end(&r, 0);
-    return CONN_MORE;
 }
 
 // ---- batches
@@ -295,7 +290,22 @@ static enum conn_verdict execute(struct conn *c, const struct request *q, size_t
     case FRAME_STAT:
         return execute_stat(c);
     case FRAME_PING:
-        return execute_ping(c, q->frame.arg[0]);
+        return binary_answer(c, STATUS_OK, q->frame.arg[0].p, q->frame.arg[0].n, 0);
+    case FRAME_LOG_APPEND:
+        return binary_append(c, &q->frame);
+    case FRAME_LOG_READ:
+        return binary_read(c, &q->frame);
+    case FRAME_LOG_TAIL:
+        return binary_fail(c, q->frame.type, ERR_UNSUPPORTED, NULL, 0);
+    case FRAME_LOG_CREATE:
+    case FRAME_LOG_POLICY:
+    case FRAME_LOG_KEYSPACE:
+    case FRAME_LOG_META:
+    case FRAME_LOG_TRIM:
+    case FRAME_LOG_ERASE:
+    case FRAME_LOG_FLUSH:
+    case FRAME_LOG_LIST:
+        return binary_log(c, &q->frame);
     }
     return CONN_DROP; // not reached: the parser knows no other
 }
@@ -330,7 +340,7 @@ static enum conn_verdict binary_input(struct conn *c)
     struct binary *b = binary_of(c);
     struct session *s = conn_state(c);
     struct request batch[BATCH];
-    enum conn_verdict v = s->job ? binary_list_reply(c) : CONN_MORE;
+    enum conn_verdict v = s->job ? binary_job_reply(c) : CONN_MORE;
     while (v == CONN_MORE && conn_pending(c) < LIMIT_OUT_STOP) {
         struct errmsg msg;
         size_t count, i = 0, used = 0;
@@ -354,7 +364,7 @@ static enum conn_verdict binary_input(struct conn *c)
 static void binary_close(struct conn *c)
 {
     struct session *s = conn_state(c);
-    binary_list_free(s->job);
+    binary_job_release(s->job);
 }
 
 // ---- making

@@ -1,8 +1,9 @@
 // What the files of the binary edge know of each other: frame.c (parsing), binary.c (batches,
-// single keys), txn.c, list.c.
+// single keys), job.c (what may block), txn.c, list.c, log.c, log_append.c, log_read.c, log_tail.c.
 #ifndef VARVE_EDGE_BINARY_BINARY_INT_H
 #define VARVE_EDGE_BINARY_BINARY_INT_H
 
+#include "commit/log.h"
 #include "edge/binary/binary.h"
 #include "edge/binary/frame.h"
 
@@ -17,8 +18,24 @@ struct binary {
 
 // A connection's state. While it waits, the thread that it waits for owns wait_error and *job.
 struct session {
-    enum err wait_error;  // how the wait for the request at the head of the input ended
-    struct list_job *job; // a LIST, no longer in the input, whose reply is due next
+    enum err wait_error;    // how the wait for the request at the head of the input ended
+    struct binary_job *job; // of a request no longer in the input, whose reply is due next
+};
+
+// A request that may read the disk, so it runs on a thread of the commit room, while the connection
+// waits. It has copies of all it needs. First member of what each kind of request needs besides.
+struct binary_job {
+    struct conn *c; // held while it runs
+    struct commit *commit;
+    enum frame_type type;
+    void (*run)(struct binary_job *j); // there; sets e, msg, dep. Again after ERR_FULL
+    enum conn_verdict (*reply)(struct binary_job *j); // on the loop, afterwards
+    void (*release)(struct binary_job *j);            // on the loop; frees it
+    // The answer.
+    enum err e;
+    struct errmsg msg;
+    uint64_t dep;
+    bool room; // it waits for room, to run again
 };
 
 struct request {
@@ -38,6 +55,9 @@ struct binary_reply {
 MUST_USE enum err binary_reply_begin(struct conn *c, struct binary_reply *r);
 void binary_reply_end(const struct binary_reply *r, uint64_t dep);
 void binary_reply_cut(const struct binary_reply *r);
+// A whole reply of a type that has a status.
+MUST_USE enum conn_verdict binary_answer(struct conn *c, enum status status, const void *p,
+                                         size_t n, uint64_t dep);
 // Answers with an error: in the reply's status where the type has one; otherwise as the last reply
 // of the connection.
 MUST_USE enum conn_verdict binary_fail(struct conn *c, enum frame_type type, enum err e,
@@ -52,9 +72,41 @@ MUST_USE enum conn_verdict binary_wait_room(struct conn *c, enum frame_type type
 // txn.c
 MUST_USE enum conn_verdict binary_txn(struct conn *c, const struct frame *f);
 
-// list.c. CONN_WAIT means: a job has been started, the frame can be consumed.
+// list.c
 MUST_USE enum conn_verdict binary_list(struct conn *c, const struct frame *f);
-MUST_USE enum conn_verdict binary_list_reply(struct conn *c); // session.job has ended
-void binary_list_free(struct list_job *j);
+
+// job.c. Starts a job, which from here on belongs to the session: CONN_WAIT, the frame can be
+// consumed. Otherwise it has failed and is released.
+MUST_USE enum conn_verdict binary_job_start(struct conn *c, struct binary_job *j);
+MUST_USE enum conn_verdict binary_job_reply(struct conn *c); // session.job has run
+void binary_job_release(struct binary_job *j);               // NULL is none
+
+// log.c: keyspaces and all about a log but its records.
+MUST_USE enum conn_verdict binary_log(struct conn *c, const struct frame *f);
+// Gives the log that a request's first two arguments name. ERR_INVALID: one is empty.
+MUST_USE enum err binary_log_name(const struct frame *f, struct log_name *name, struct errmsg *msg);
+// Status 1 for ERR_MISSING, waits for room, or status 3.
+MUST_USE enum conn_verdict binary_log_fail(struct conn *c, enum frame_type type, enum err e,
+                                           const struct errmsg *msg, uint64_t dep);
+
+// log_append.c. Records as a request holds them are checked and counted, then decoded (the inputs
+// point into `in`; gives the count again).
+MUST_USE enum conn_verdict binary_append(struct conn *c, const struct frame *f);
+MUST_USE enum err binary_records_count(struct slice in, size_t *count, struct errmsg *msg);
+size_t binary_records_decode(struct slice in, struct log_input *records);
+
+// log_read.c
+MUST_USE enum conn_verdict binary_read(struct conn *c, const struct frame *f);
+// The query of a LOG_READ or LOG_TAIL, pointing into the frame. A tail from the end has
+// LOG_START_END in q->from.start.
+#define LOG_START_END 4u
+MUST_USE enum err binary_query(const struct frame *f, struct log_query *q, struct errmsg *msg);
+// Bytes that q points to, and a copy of q that points to `bytes` instead.
+size_t binary_query_bytes(const struct log_query *q);
+struct log_query binary_query_copy(const struct log_query *q, uint8_t *bytes);
+// Appends a page as a reply; `flags` beside those that the page itself says.
+enum { PAGE_TRUNCATED = 1, PAGE_MORE = 2, PAGE_END = 4 };
+MUST_USE enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, bool filtered,
+                                           unsigned flags, uint64_t dep);
 
 #endif

@@ -1,21 +1,38 @@
 #include "edge/binary/frame.h"
 #include "base/limits.h"
 
+#define CONTINUATION_MAX 64u // any bytes up to this are judged by the commit room
+
+// X(NAME, "for people", bytes at most); key, value and request are the limits of frame_parse.
+#define ARGS(X)                                              \
+    X(NONE, "no argument", 0)                                \
+    X(KEY, "key", limits->key)                               \
+    X(VALUE, "value", limits->value)                         \
+    X(OPERATIONS, "operations", limits->request)             \
+    X(IDEMPOTENCY, "idempotency key", LIMIT_IDEMPOTENCY_KEY) \
+    X(PREFIX, "prefix", limits->key)                         \
+    X(AFTER, "after", limits->key)                           \
+    X(PAGE, "page", 8)                                       \
+    X(BYTES, "bytes", limits->request)                       \
+    X(KEYSPACE, "keyspace", LIMIT_KEYSPACE_NAME)             \
+    X(POLICY, "policy", 32)                                  \
+    X(RECORDS, "records", limits->request)                   \
+    X(START, "start", 32)                                    \
+    X(CONTINUATION, "continuation", CONTINUATION_MAX)        \
+    X(PATTERN, "pattern", LIMIT_FILTER)                      \
+    X(BEFORE, "before", 9)                                   \
+    X(OFFSET, "offset", 8)
+
 enum arg_kind {
-    ARG_NONE,
-    ARG_KEY,
-    ARG_VALUE,
-    ARG_OPERATIONS,
-    ARG_IDEMPOTENCY,
-    ARG_PREFIX,
-    ARG_AFTER,
-    ARG_PAGE,
-    ARG_BYTES,
+#define X(name, text, limit) ARG_##name,
+    ARGS(X)
+#undef X
 };
 
 static const char *const arg_names[] = {
-    "no argument", "key",   "value", "operations", "idempotency key",
-    "prefix",      "after", "page",  "bytes",
+#define X(name, text, limit) text,
+    ARGS(X)
+#undef X
 };
 
 struct shape {
@@ -24,7 +41,7 @@ struct shape {
     enum arg_kind kinds[FRAME_ARGS];
 };
 
-#define LAST_TYPE FRAME_PING
+#define LAST_TYPE FRAME_LOG_LIST
 
 static const struct shape shapes[LAST_TYPE + 1] = {
 #define X(name, type, args, ...) [type] = {#name, args, {__VA_ARGS__}},
@@ -40,19 +57,13 @@ const char *frame_name(enum frame_type type)
 static uint32_t arg_limit(enum arg_kind kind, const struct frame_limits *limits)
 {
     switch (kind) {
-    case ARG_KEY:
-    case ARG_PREFIX:
-    case ARG_AFTER:
-        return limits->key;
-    case ARG_VALUE:
-        return limits->value;
-    case ARG_IDEMPOTENCY:
-        return LIMIT_IDEMPOTENCY_KEY;
-    case ARG_PAGE:
-        return 8;
-    default:
-        return limits->request;
+#define X(name, text, limit) \
+    case ARG_##name:         \
+        return limit;
+        ARGS(X)
+#undef X
     }
+    return 0;
 }
 
 enum err frame_parse(struct slice in, const struct frame_limits *limits, struct frame *f,

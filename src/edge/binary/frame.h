@@ -11,20 +11,31 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#define FRAME_ARGS 3
+#define FRAME_ARGS 5
 // Bytes of a frame that may be looked at before it is known to be over the limit on requests.
 #define FRAME_HEADERS (2u + 4u * FRAME_ARGS)
 
 // X(NAME, type, number of arguments, kinds of arguments...); for ever, never renumber.
-#define FRAMES(X)                                   \
-    X(GET, 1, 1, ARG_KEY)                           \
-    X(DELETE, 2, 1, ARG_KEY)                        \
-    X(SET, 3, 2, ARG_KEY, ARG_VALUE)                \
-    X(VGET, 16, 1, ARG_KEY)                         \
-    X(TXN, 17, 2, ARG_OPERATIONS, ARG_IDEMPOTENCY)  \
-    X(LIST, 18, 3, ARG_PREFIX, ARG_AFTER, ARG_PAGE) \
-    X(STAT, 19, 0, ARG_NONE)                        \
-    X(PING, 20, 1, ARG_BYTES)
+#define FRAMES(X)                                                                       \
+    X(GET, 1, 1, ARG_KEY)                                                               \
+    X(DELETE, 2, 1, ARG_KEY)                                                            \
+    X(SET, 3, 2, ARG_KEY, ARG_VALUE)                                                    \
+    X(VGET, 16, 1, ARG_KEY)                                                             \
+    X(TXN, 17, 2, ARG_OPERATIONS, ARG_IDEMPOTENCY)                                      \
+    X(LIST, 18, 3, ARG_PREFIX, ARG_AFTER, ARG_PAGE)                                     \
+    X(STAT, 19, 0, ARG_NONE)                                                            \
+    X(PING, 20, 1, ARG_BYTES)                                                           \
+    X(LOG_CREATE, 21, 2, ARG_KEYSPACE, ARG_POLICY)                                      \
+    X(LOG_POLICY, 22, 2, ARG_KEYSPACE, ARG_POLICY)                                      \
+    X(LOG_KEYSPACE, 23, 1, ARG_KEYSPACE)                                                \
+    X(LOG_META, 24, 2, ARG_KEYSPACE, ARG_KEY)                                           \
+    X(LOG_APPEND, 25, 3, ARG_KEYSPACE, ARG_KEY, ARG_RECORDS)                            \
+    X(LOG_READ, 26, 5, ARG_KEYSPACE, ARG_KEY, ARG_START, ARG_CONTINUATION, ARG_PATTERN) \
+    X(LOG_TAIL, 27, 4, ARG_KEYSPACE, ARG_KEY, ARG_START, ARG_PATTERN)                   \
+    X(LOG_TRIM, 28, 3, ARG_KEYSPACE, ARG_KEY, ARG_BEFORE)                               \
+    X(LOG_ERASE, 29, 3, ARG_KEYSPACE, ARG_KEY, ARG_OFFSET)                              \
+    X(LOG_FLUSH, 30, 2, ARG_KEYSPACE, ARG_KEY)                                          \
+    X(LOG_LIST, 31, 3, ARG_KEYSPACE, ARG_AFTER, ARG_PAGE)
 
 enum frame_type {
 #define X(name, type, ...) FRAME_##name = type,

@@ -10,8 +10,7 @@
 #define PAGE_MAX    (PAGE_BYTES + LIMIT_KEY_HARD + LIMIT_VALUE_HARD + 64u)
 
 struct list_job {
-    struct conn *c; // held
-    struct commit *commit;
+    struct binary_job base;
     struct slice prefix; // both in bytes[]
     struct slice after;
     uint32_t limit;
@@ -19,16 +18,12 @@ struct list_job {
     // The answer.
     struct buf page; // keys, and values, as in the reply
     uint32_t count;
-    uint64_t dep;
-    enum err e;
-    struct errmsg msg;
     uint8_t bytes[];
 };
 
-void binary_list_free(struct list_job *j)
+static void list_release(struct binary_job *base)
 {
-    if (!j)
-        return;
+    struct list_job *j = (struct list_job *)base;
     buf_release(&j->page);
     free(j);
 }
@@ -37,8 +32,8 @@ static bool list_key(void *arg, struct slice key, const struct value_view *v)
 {
     struct list_job *j = arg;
     uint8_t n[4], head[21];
-    j->e = buf_reserve(&j->page, 4 + key.n + (j->values ? sizeof head + v->value.n : 0));
-    if (j->e)
+    j->base.e = buf_reserve(&j->page, 4 + key.n + (j->values ? sizeof head + v->value.n : 0));
+    if (j->base.e)
         return false;
     store32(n, (uint32_t)key.n);
     buf_put(&j->page, n, sizeof n);
@@ -52,28 +47,45 @@ static bool list_key(void *arg, struct slice key, const struct value_view *v)
         buf_put(&j->page, v->value.p, v->value.n);
     }
     j->count++;
-    return buf_len(&j->page) < PAGE_BYTES && !conn_dead(j->c);
+    return buf_len(&j->page) < PAGE_BYTES && !conn_dead(j->base.c);
 }
 
-// On a thread of the commit room.
-static void list_run(void *arg)
+static void list_run(struct binary_job *base)
 {
-    struct list_job *j = arg;
-    enum err e =
-        commit_list(j->commit, j->prefix, j->after, j->limit, list_key, j, &j->dep, &j->msg);
+    struct list_job *j = (struct list_job *)base;
+    enum err e = commit_list(base->commit, j->prefix, j->after, j->limit, list_key, j, &base->dep,
+                             &base->msg);
     if (e)
-        j->e = e;
-    conn_resume(j->c); // the job is the loop's again
+        base->e = e;
 }
 
-static struct list_job *list_job_new(struct conn *c, struct commit *commit, const struct frame *f)
+static enum conn_verdict list_reply(struct binary_job *base)
+{
+    struct list_job *j = (struct list_job *)base;
+    struct conn *c = base->c;
+    struct binary_reply r;
+    uint8_t head[5] = {STATUS_OK};
+    if (base->e)
+        return binary_fail(c, FRAME_LIST, base->e, &base->msg, base->dep);
+    store32(head + 1, j->count);
+    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), head, sizeof head) ||
+        buf_append(conn_out(c), buf_head(&j->page), buf_len(&j->page)))
+        return CONN_DROP;
+    binary_reply_end(&r, base->dep);
+    return CONN_MORE;
+}
+
+static struct list_job *list_job_new(struct commit *commit, const struct frame *f)
 {
     struct slice prefix = f->arg[0], after = f->arg[1];
     struct list_job *j = calloc(1, sizeof *j + prefix.n + after.n);
     if (!j)
         return NULL;
-    j->c = c;
-    j->commit = commit;
+    j->base = (struct binary_job){.commit = commit,
+                                  .type = FRAME_LIST,
+                                  .run = list_run,
+                                  .reply = list_reply,
+                                  .release = list_release};
     memcpy(j->bytes, prefix.p, prefix.n);
     memcpy(j->bytes + prefix.n, after.p, after.n);
     j->prefix = slice_of(j->bytes, prefix.n);
@@ -88,7 +100,6 @@ static struct list_job *list_job_new(struct conn *c, struct commit *commit, cons
 enum conn_verdict binary_list(struct conn *c, const struct frame *f)
 {
     struct binary *b = conn_arg(c);
-    struct session *s = conn_state(c);
     struct errmsg msg = {""};
     enum err e = ERR_OK;
     if (f->arg[2].n != 8)
@@ -99,40 +110,8 @@ enum conn_verdict binary_list(struct conn *c, const struct frame *f)
         e = err_set(&msg, ERR_INVALID, "LIST: unknown flags %u", load32(f->arg[2].p + 4));
     if (e)
         return binary_fail(c, FRAME_LIST, e, &msg, 0);
-    struct list_job *j = list_job_new(c, b->o.commit, f);
+    struct list_job *j = list_job_new(b->o.commit, f);
     if (!j)
         return binary_fail(c, FRAME_LIST, ERR_NO_MEMORY, NULL, 0);
-    s->job = j;
-    conn_hold(c);
-    e = commit_background(b->o.commit, list_run, j);
-    if (e == ERR_OK)
-        return CONN_WAIT;
-    conn_unhold(c);
-    s->job = NULL;
-    binary_list_free(j);
-    if (e == ERR_AGAIN)
-        (void)err_set(&msg, e, "LIST: too many listings are waiting; try again");
-    return binary_fail(c, FRAME_LIST, e, &msg, 0);
-}
-
-static enum conn_verdict put_page(struct conn *c, const struct list_job *j)
-{
-    struct binary_reply r;
-    uint8_t head[5] = {STATUS_OK};
-    store32(head + 1, j->count);
-    if (binary_reply_begin(c, &r) || buf_append(conn_out(c), head, sizeof head) ||
-        buf_append(conn_out(c), buf_len(&j->page) ? buf_head(&j->page) : NULL, buf_len(&j->page)))
-        return CONN_DROP;
-    binary_reply_end(&r, j->dep);
-    return CONN_MORE;
-}
-
-enum conn_verdict binary_list_reply(struct conn *c)
-{
-    struct session *s = conn_state(c);
-    struct list_job *j = s->job;
-    s->job = NULL;
-    enum conn_verdict v = j->e ? binary_fail(c, FRAME_LIST, j->e, &j->msg, j->dep) : put_page(c, j);
-    binary_list_free(j);
-    return v;
+    return binary_job_start(c, &j->base);
 }

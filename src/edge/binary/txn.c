@@ -1,15 +1,20 @@
 // TXN: operations end to end, each
 //
-//     0  u8   kind          0 check, 1 put, 2 delete, 3 add: enum txn_kind
+//     0  u8   kind          0 check, 1 put, 2 delete, 3 add, 4 append: enum txn_kind
 //     1  u8   value type    put: enum value_type; otherwise 0
-//     2  u8   flags         1 a version is given (always for check), 2 a time to live is given
-//     (put, add) 3  u8   0 4  u32  key length 8  u32  value length  check and delete 0, add 8
+//     2  u8   flags         1 a version is given (always for check), 2 a time to live (put, add)
+//     3  u8   0
+//     4  u32  key length
+//     8  u32  value length  check and delete 0, add 8
 //    12  u64  version       ignored unless given; 0 means "does not exist"
 //    20  u64  ttl ms        ignored unless given
 //    28  the key, the value
 //
 // A value must have its type's layout: it is stored as it is. Only an array's text is written anew
 // in the one form that every protocol stores (no blanks, the shortest text of each number).
+//
+// The key of an append is u16 length, keyspace, the log's key; its value is records as LOG_APPEND
+// has them.
 #include "edge/binary/binary_int.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -24,7 +29,7 @@ enum { OP_HEADER = 28, OP_VERSION = 1, OP_TTL = 2 };
 #define NUMBER_TEXT 32u // bytes of a number in an array at most, with its comma
 #define ARRAYS_MAX  (2 * LIMIT_REQUEST_HARD)
 
-_Static_assert(TXN_CHECK == 0 && TXN_PUT == 1 && TXN_DELETE == 2 && TXN_ADD == 3,
+_Static_assert(TXN_CHECK == 0 && TXN_PUT == 1 && TXN_DELETE == 2 && TXN_ADD == 3 && TXN_APPEND == 4,
                "the protocol's kinds are the commit room's");
 
 struct decoded {
@@ -32,6 +37,9 @@ struct decoded {
     size_t count;
     struct buf arrays; // canonical text of all arrays, in the order of their operations
     struct json_parser *json;
+    struct log_append *appends; // in the order of their operations
+    struct log_input *records;  // of all appends
+    size_t append_count, record_count;
     struct txn_op few[FEW];
 };
 
@@ -41,10 +49,13 @@ static void decoded_release(struct decoded *d)
         free(d->ops);
     buf_release(&d->arrays);
     json_parser_free(d->json);
+    free(d->appends);
+    free(d->records);
 }
 
-// Counts the operations and checks that they fill the argument exactly.
-static enum err count_ops(struct slice in, size_t *count, struct errmsg *msg)
+// Counts the operations, and the records of appends, and checks that they fill what they are in
+// exactly.
+static enum err count_ops(struct decoded *d, struct slice in, struct errmsg *msg)
 {
     size_t n = 0;
     for (; in.n; n++) {
@@ -55,12 +66,22 @@ static enum err count_ops(struct slice in, size_t *count, struct errmsg *msg)
         uint64_t size = (uint64_t)OP_HEADER + load32(in.p + 4) + load32(in.p + 8);
         if (in.n < size)
             return err_set(msg, ERR_INVALID, "TXN: operation %zu is cut short", n);
+        if (in.p[0] == TXN_APPEND) {
+            struct errmsg why;
+            size_t records;
+            struct slice value = slice_of(in.p + OP_HEADER + load32(in.p + 4), load32(in.p + 8));
+            enum err e = binary_records_count(value, &records, &why);
+            if (e)
+                return err_set(msg, e, "TXN: operation %zu: %s", n, why.text);
+            d->append_count++;
+            d->record_count += records;
+        }
         in.p += size;
         in.n -= size;
     }
     if (n == 0)
         return err_set(msg, ERR_INVALID, "TXN: no operations");
-    *count = n;
+    d->count = n;
     return ERR_OK;
 }
 
@@ -143,7 +164,7 @@ static enum err check_layout(enum value_type type, struct slice v, struct errmsg
 static enum err check_kind(const uint8_t *p, struct slice value, struct errmsg *msg)
 {
     unsigned kind = p[0], flags = p[2];
-    if (kind > TXN_ADD)
+    if (kind > TXN_APPEND)
         return err_set(msg, ERR_INVALID, "unknown kind %u", kind);
     if ((flags & ~(unsigned)(OP_VERSION | OP_TTL)) || p[3])
         return err_set(msg, ERR_INVALID, "unknown flags %u", flags | (unsigned)p[3] << 8);
@@ -153,8 +174,33 @@ static enum err check_kind(const uint8_t *p, struct slice value, struct errmsg *
         return err_set(msg, ERR_INVALID, "a check or delete has neither value nor time to live");
     if (kind == TXN_CHECK && !(flags & OP_VERSION))
         return err_set(msg, ERR_INVALID, "a check needs a version");
+    if (kind == TXN_APPEND && flags)
+        return err_set(msg, ERR_INVALID, "an append has neither version nor time to live");
     if (kind == TXN_ADD && value.n != 8)
         return err_set(msg, ERR_INVALID, "the number to add takes 8 bytes, not %zu", value.n);
+    return ERR_OK;
+}
+
+// The next of d's appends and records become this operation's.
+static enum err decode_append(const struct binary *b, struct decoded *d, struct slice key,
+                              struct slice value, struct txn_op *op, struct errmsg *msg)
+{
+    if (key.n < 2 || key.n - 2 < load16(key.p))
+        return err_set(msg, ERR_INVALID, "the keyspace of an append is cut short");
+    struct slice keyspace = slice_of(key.p + 2, load16(key.p));
+    struct slice log = slice_of(keyspace.p + keyspace.n, key.n - 2 - keyspace.n);
+    if (keyspace.n == 0 || log.n == 0)
+        return err_set(msg, ERR_INVALID, "the %s is empty", log.n ? "keyspace" : "key");
+    if (keyspace.n > LIMIT_KEYSPACE_NAME || log.n > b->limits.key)
+        return err_set(msg, ERR_TOO_BIG,
+                       "keyspace of %zu or key of %zu bytes is over the limit of %u or %u",
+                       keyspace.n, log.n, LIMIT_KEYSPACE_NAME, b->limits.key);
+    struct log_append *a = &d->appends[d->append_count++];
+    struct log_input *records = &d->records[d->record_count];
+    *a = (struct log_append){.name = {keyspace, log}, .records = records};
+    a->count = binary_records_decode(value, records);
+    d->record_count += a->count;
+    *op = (struct txn_op){.kind = TXN_APPEND, .append = a};
     return ERR_OK;
 }
 
@@ -167,6 +213,8 @@ static enum err decode_op(const struct binary *b, struct decoded *d, const uint8
     enum err e = check_kind(p, value, msg);
     if (e)
         return e;
+    if (p[0] == TXN_APPEND)
+        return decode_append(b, d, key, value, op, msg);
     if (key.n > b->limits.key || value.n > b->limits.value)
         return err_set(msg, ERR_TOO_BIG,
                        "key of %zu or value of %zu bytes is over the limit of %u or %u", key.n,
@@ -189,6 +237,24 @@ static enum err decode_op(const struct binary *b, struct decoded *d, const uint8
     return e;
 }
 
+static enum err make_room(struct decoded *d)
+{
+    if (d->count > FEW) {
+        struct txn_op *ops = malloc(d->count * sizeof *ops);
+        if (!ops)
+            return ERR_NO_MEMORY;
+        d->ops = ops;
+    }
+    if (d->append_count) {
+        d->appends = malloc(d->append_count * sizeof *d->appends);
+        d->records = malloc(d->record_count * sizeof *d->records);
+        if (!d->appends || !d->records)
+            return ERR_NO_MEMORY;
+    }
+    d->append_count = d->record_count = 0; // as many are decoded
+    return ERR_OK;
+}
+
 // On success the operations point into `in` and into d. On failure msg names the operation.
 static enum err decode(const struct binary *b, struct slice in, struct decoded *d,
                        struct errmsg *msg)
@@ -196,16 +262,14 @@ static enum err decode(const struct binary *b, struct slice in, struct decoded *
     buf_init(&d->arrays, ARRAYS_MAX);
     d->json = NULL;
     d->ops = d->few;
-    enum err e = count_ops(in, &d->count, msg);
+    d->appends = NULL;
+    d->records = NULL;
+    d->append_count = d->record_count = 0;
+    enum err e = count_ops(d, in, msg);
+    if (e == ERR_OK)
+        e = make_room(d);
     if (e)
         return e;
-    if (d->count > FEW) {
-        d->ops = malloc(d->count * sizeof *d->ops);
-        if (!d->ops) {
-            d->ops = d->few;
-            return ERR_NO_MEMORY;
-        }
-    }
     for (size_t i = 0; i < d->count; i++) {
         struct errmsg why = {""};
         e = decode_op(b, d, in.p, &d->ops[i], &why);
@@ -218,6 +282,8 @@ static enum err decode(const struct binary *b, struct slice in, struct decoded *
     const uint8_t *text = buf_len(&d->arrays) ? buf_head(&d->arrays) : NULL;
     for (size_t i = 0; i < d->count; i++) {
         struct txn_op *op = &d->ops[i];
+        if (op->kind == TXN_APPEND)
+            continue;
         commit_prefetch_entry(b->o.commit, &op->k);
         if (op->kind == TXN_PUT && op->type == VALUE_ARRAY) {
             op->value.p = text;
