@@ -21,6 +21,7 @@
 #define LIMIT_IDEMPOTENCY_TTL_MS 86400000ull  // how long a first result is kept
 #define LIMIT_KEYSPACE_NAME      255u         // bytes
 #define LIMIT_KEYSPACES          100000u      // in one data directory
+#define LIMIT_APPEND_RECORDS     100000u      // records in one append over HTTP
 #define LIMIT_PAGE_RECORDS       1000000u     // records in one page of a log
 #define LIMIT_PAGE_BYTES         (4u << 20)   // bytes of its records, if more than one
 #define LIMIT_FILTER             1024u        // bytes of a prefix or substring to look for

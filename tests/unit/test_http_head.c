@@ -110,7 +110,7 @@ static int on_value(http_parser *p, const char *at, size_t n)
 
 static const char *method_name(enum head_method m)
 {
-    static const char *const names[] = {"GET", "HEAD", "POST", "DELETE", "OPTIONS"};
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"};
     return m < METHOD_OTHER ? names[m] : NULL;
 }
 

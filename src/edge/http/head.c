@@ -148,7 +148,7 @@ static enum head_method method_of(struct slice m)
         const char *name;
         enum head_method method;
     } methods[] = {{"GET", METHOD_GET},       {"POST", METHOD_POST},       {"HEAD", METHOD_HEAD},
-                   {"DELETE", METHOD_DELETE}, {"OPTIONS", METHOD_OPTIONS}, {"PUT", METHOD_OTHER},
+                   {"DELETE", METHOD_DELETE}, {"OPTIONS", METHOD_OPTIONS}, {"PUT", METHOD_PUT},
                    {"PATCH", METHOD_OTHER},   {"CONNECT", METHOD_OTHER},   {"TRACE", METHOD_OTHER}};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (slice_equal(m, slice_str(methods[i].name)))
@@ -194,6 +194,7 @@ static int field_of(struct slice name)
         [FIELD_EXPECT] = {6, "expect"},
         [FIELD_TRACE] = {13, "x-varve-trace"},
         [FIELD_IDEMPOTENCY] = {15, "idempotency-key"},
+        [FIELD_LAST_EVENT] = {13, "last-event-id"},
         [FIELD_LENGTH] = {14, "content-length"},
         [FIELD_ENCODING] = {17, "transfer-encoding"},
         [FIELD_CONNECTION] = {10, "connection"},

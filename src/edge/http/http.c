@@ -5,7 +5,8 @@
 // it is answered. So a request that must wait (cold keys, no room, a listing) is simply parsed and
 // run again when the connection resumes; nothing of it has to be kept.
 #include "base/assert.h"
-#include "edge/http/http_int.h"
+#include "edge/http/log_int.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
@@ -14,14 +15,27 @@
 static enum conn_verdict route_help(struct request *rq)
 {
     reply_begin(rq, 200, TYPE_TEXT, NULL);
-    reply_text(rq, "varve " VARVE_VERSION "\n"
-                   "GET    /v1/get?key=K\n"
-                   "POST   /v1/put      [{\"key\":K,\"value\":V,\"version\":N},...]\n"
-                   "DELETE /v1/key?key=K[&version=N]\n"
-                   "GET    /v1/keys?prefix=&after=&limit=&values=\n"
-                   "POST   /v1/txn      {\"ops\":[{\"op\":\"check|put|delete|add\",...},...]}\n"
-                   "GET    /metrics /healthz /readyz\n"
-                   "docs/PROTOCOLS.md says more.\n");
+    reply_text(rq,
+               "varve " VARVE_VERSION "\n"
+               "GET    /v1/get?key=K\n"
+               "POST   /v1/put      [{\"key\":K,\"value\":V,\"version\":N},...]\n"
+               "DELETE /v1/key?key=K[&version=N]\n"
+               "GET    /v1/keys?prefix=&after=&limit=&values=\n"
+               "POST   /v1/txn      {\"ops\":[{\"op\":\"check|put|delete|add|append\",...},...]}\n"
+               "GET    /v1/logs?after=&limit=\n"
+               "PUT    /v1/logs/KEYSPACE      [{\"timestamps\":...,\"retention\":{...}}]\n"
+               "POST   /v1/logs/KEYSPACE      {\"retention\":{...}}\n"
+               "GET    /v1/logs/KEYSPACE?keys=&after=&limit=\n"
+               "POST   /v1/logs/KEYSPACE/KEY  {\"records\":[{\"record\":V,...},...]}\n"
+               "POST   /v1/logs/KEYSPACE/KEY?encoding=raw|lines[&nonce=N][&timestamp=T]\n"
+               "GET    /v1/logs/KEYSPACE/KEY?direction=&start=&page_size=&encoding=\n"
+               "       &prefix=&contains=, then ?continuation=\n"
+               "DELETE /v1/logs/KEYSPACE/KEY?before=offset:N|timestamp:T or ?offset=N\n"
+               "GET    /v1/logs/KEYSPACE/KEY/meta\n"
+               "GET    /v1/logs/KEYSPACE/KEY/tail?start=&encoding=&prefix=&contains=\n"
+               "POST   /v1/logs/KEYSPACE/KEY/flush, POST /v1/flush\n"
+               "GET    /metrics /healthz /readyz\n"
+               "docs/PROTOCOLS.md says more.\n");
     return CONN_MORE;
 }
 
@@ -52,24 +66,88 @@ static enum conn_verdict route_readyz(struct request *rq)
     return CONN_MORE;
 }
 
+// A path of these takes one method.
 static const struct route routes[] = {
-    {"/v1/get", METHOD_GET, false, route_get},      {"/v1/put", METHOD_POST, true, route_put},
-    {"/v1/txn", METHOD_POST, true, route_txn},      {"/v1/key", METHOD_DELETE, true, route_delete},
-    {"/v1/keys", METHOD_GET, false, route_list},    {"/metrics", METHOD_GET, false, route_metrics},
-    {"/healthz", METHOD_GET, false, route_healthz}, {"/readyz", METHOD_GET, false, route_readyz},
-    {"/", METHOD_GET, false, route_help},
+    {"/v1/get", METHOD_GET, false, route_get, false},
+    {"/v1/put", METHOD_POST, true, route_put, false},
+    {"/v1/txn", METHOD_POST, true, route_txn, false},
+    {"/v1/key", METHOD_DELETE, true, route_delete, false},
+    {"/v1/keys", METHOD_GET, false, route_list, false},
+    {"/v1/flush", METHOD_POST, true, route_flush_all, true},
+    {"/metrics", METHOD_GET, false, route_metrics, false},
+    {"/healthz", METHOD_GET, false, route_healthz, false},
+    {"/readyz", METHOD_GET, false, route_readyz, false},
+    {"/", METHOD_GET, false, route_help, false},
 };
 
-static const char *allow_of(const struct route *r)
+// What begins with LOGS_PATH, compared segment by segment.
+#define LOGS_PATH "/v1/logs"
+static const struct route log_routes[] = {
+    {LOGS_PATH, METHOD_GET, false, route_keyspaces, false},
+    {LOGS_PATH "/*", METHOD_GET, false, route_keyspace_get, false},
+    {LOGS_PATH "/*", METHOD_PUT, true, route_keyspace_create, true},
+    {LOGS_PATH "/*", METHOD_POST, true, route_keyspace_policy, false},
+    {LOGS_PATH "/*/*", METHOD_GET, false, route_log_page, false},
+    {LOGS_PATH "/*/*", METHOD_POST, true, route_log_append, false},
+    {LOGS_PATH "/*/*", METHOD_DELETE, true, route_log_delete, false},
+    {LOGS_PATH "/*/*/meta", METHOD_GET, false, route_log_meta, false},
+    {LOGS_PATH "/*/*/tail", METHOD_GET, false, route_log_tail, false},
+    {LOGS_PATH "/*/*/flush", METHOD_POST, true, route_log_flush, true},
+};
+
+#define METHOD_BIT(m) (1u << (m))
+
+// The Allow field for a path's methods.
+#define ALLOW_TEXT 64
+static const char *allow_text(unsigned methods, char text[ALLOW_TEXT])
 {
-    return r->method == METHOD_GET    ? "Allow: GET, HEAD, OPTIONS\r\n"
-           : r->method == METHOD_POST ? "Allow: POST, OPTIONS\r\n"
-                                      : "Allow: DELETE, OPTIONS\r\n";
+    static const struct {
+        enum head_method method;
+        const char *name;
+    } names[] = {{METHOD_GET, "GET, HEAD, "},
+                 {METHOD_POST, "POST, "},
+                 {METHOD_PUT, "PUT, "},
+                 {METHOD_DELETE, "DELETE, "}};
+    size_t n = (size_t)snprintf(text, ALLOW_TEXT, "Allow: ");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (methods & METHOD_BIT(names[i].method))
+            n += (size_t)snprintf(text + n, ALLOW_TEXT - n, "%s", names[i].name);
+    snprintf(text + n, ALLOW_TEXT - n, "OPTIONS\r\n");
+    return text;
 }
 
-static bool allows(const struct route *r, enum head_method m)
+static bool takes(const struct route *r, enum head_method m)
 {
     return m == r->method || (m == METHOD_HEAD && r->method == METHOD_GET);
+}
+
+// True if the path has the pattern's segments; '*' stands for any one.
+static bool path_is(struct slice path, const char *pattern)
+{
+    size_t i = 0;
+    for (; *pattern; pattern++) {
+        if (*pattern == '*') {
+            while (i < path.n && path.p[i] != '/')
+                i++;
+        } else if (i == path.n || path.p[i++] != (uint8_t)*pattern) {
+            return false;
+        }
+    }
+    return i == path.n;
+}
+
+static void find_log_route(struct request *rq)
+{
+    if (!slice_starts(rq->path, slice_str(LOGS_PATH)))
+        return;
+    for (size_t i = 0; i < sizeof log_routes / sizeof *log_routes; i++) {
+        const struct route *r = &log_routes[i];
+        if (!path_is(rq->path, r->path))
+            continue;
+        rq->methods |= METHOD_BIT(r->method);
+        if (!rq->route || takes(r, rq->head.method))
+            rq->route = r;
+    }
 }
 
 // ---- what is refused before the body is looked at ----
@@ -83,11 +161,15 @@ static void split_target(struct request *rq)
         t = slash ? slice_of(slash, t.n - (size_t)(slash - t.p)) : slice_str("/");
     }
     const uint8_t *mark = memchr(t.p, '?', t.n);
-    struct slice path = slice_of(t.p, mark ? (size_t)(mark - t.p) : t.n);
-    rq->query = mark ? slice_of(mark + 1, t.n - path.n - 1) : slice_of(NULL, 0);
+    rq->path = slice_of(t.p, mark ? (size_t)(mark - t.p) : t.n);
+    rq->query = mark ? slice_of(mark + 1, t.n - rq->path.n - 1) : slice_of(NULL, 0);
     for (size_t i = 0; i < sizeof routes / sizeof *routes && !rq->route; i++)
-        if (slice_equal(path, slice_str(routes[i].path)))
+        if (slice_equal(rq->path, slice_str(routes[i].path)))
             rq->route = &routes[i];
+    if (rq->route)
+        rq->methods = METHOD_BIT(rq->route->method);
+    else
+        find_log_route(rq);
 }
 
 // True unless a web page of another site is behind the request. Browsers name the page's site in
@@ -113,6 +195,11 @@ static bool expects_continue(const struct head *h)
     return slice_is_nocase(h->field[FIELD_EXPECT], "100-continue");
 }
 
+static bool takes_body(const struct route *r)
+{
+    return r->method == METHOD_POST || r->method == METHOD_PUT;
+}
+
 // True if the request was answered already, with a refusal. Whether the connection goes on is in
 // head.keep_alive: not if a body follows, because it will not be read.
 static bool refuse_early(struct request *rq)
@@ -121,28 +208,29 @@ static bool refuse_early(struct request *rq)
     const struct route *r = rq->route;
     size_t most = rq->http->o.max_request;
     struct errmsg m;
+    char allow[ALLOW_TEXT];
     bool was_alive = h->keep_alive;
     if (h->chunked || h->length)
         h->keep_alive = false;
     if (memchr(h->target.p, '#', h->target.n)) {
         reply_error(rq, 400, "malformed request: a fragment in the target", NULL);
     } else if (h->method == METHOD_OPTIONS && slice_equal(h->target, slice_str("*"))) {
-        reply_empty(rq, 204, "Allow: GET, HEAD, POST, DELETE, OPTIONS\r\n");
+        reply_empty(rq, 204, "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n");
     } else if (!r) {
         reply_error(rq, 404, "no such path; GET / lists them", NULL);
     } else if (h->method == METHOD_OPTIONS) {
-        reply_empty(rq, 204, allow_of(r));
-    } else if (!allows(r, h->method)) {
-        reply_error(rq, 405, "this path does not take this method", allow_of(r));
+        reply_empty(rq, 204, allow_text(rq->methods, allow));
+    } else if (!takes(r, h->method)) {
+        reply_error(rq, 405, "this path does not take this method", allow_text(rq->methods, allow));
     } else if (r->method != METHOD_GET && !same_origin(h)) {
         reply_error(rq, 403, "refused: sent by a web page of another site (Origin is not Host)",
                     NULL);
     } else if (head_has(h, FIELD_EXPECT) && !expects_continue(h)) {
         reply_error(rq, 417, "the only expectation met is 100-continue", NULL);
-    } else if (r->method == METHOD_POST && !head_has(h, FIELD_LENGTH) && !h->chunked) {
+    } else if (takes_body(r) && !r->bare && !head_has(h, FIELD_LENGTH) && !h->chunked) {
         h->keep_alive = false;
         reply_error(rq, 411, "a body with Content-Length or chunked encoding is needed", NULL);
-    } else if (r->method != METHOD_POST && (h->length || h->chunked)) {
+    } else if (!takes_body(r) && (h->length || h->chunked)) {
         reply_error(rq, 400, "this path takes its arguments after '?', not in a body", NULL);
     } else if (h->length > most) {
         refuse(&m, 413, "request body of %llu bytes is over %zu", (unsigned long long)h->length,
@@ -331,7 +419,8 @@ static enum step run(struct request *rq)
         return STEP_WAIT;
     }
     next_request(st, in);
-    return finish(rq, mark);
+    enum step s = finish(rq, mark);
+    return s == STEP_CLOSE && st->tail ? STEP_AGAIN : s; // its body has only begun
 }
 
 static enum conn_verdict on_input(struct conn *c)
@@ -343,6 +432,8 @@ static enum conn_verdict on_input(struct conn *c)
     struct http_conn *st = conn_state(c);
     uint8_t scratch[LIMIT_HTTP_URL];
     for (;;) {
+        if (st->tail)
+            return tail_input(c, st);
         if (conn_pending(c) >= LIMIT_OUT_STOP) { // net counts the time of those who do not read
             set_timer(c, st, TIMER_NONE, 0);
             return CONN_MORE;
@@ -367,6 +458,8 @@ static enum conn_verdict on_deadline(struct conn *c)
 {
     struct http_conn *st = conn_state(c);
     struct errmsg m;
+    if (st->timer == TIMER_TAIL)
+        return tail_deadline(c);
     if (st->timer != TIMER_HEAD && st->timer != TIMER_BODY)
         return CONN_CLOSE;
     struct request rq = {.http = conn_arg(c), .conn = c, .state = st, .out = conn_out(c)};
@@ -377,11 +470,20 @@ static enum conn_verdict on_deadline(struct conn *c)
     return refuse_input(&rq, 408, &m) == STEP_DROP ? CONN_DROP : CONN_CLOSE;
 }
 
-// No thread holds the connection any more, so a listing under way has ended.
+static void on_dead(struct conn *c)
+{
+    struct http_conn *st = conn_state(c);
+    if (st->tail)
+        tail_unwatch(c, st->tail);
+}
+
+// No thread holds the connection any more, so a job under way has ended.
 static void on_close(struct conn *c)
 {
     struct http_conn *st = conn_state(c);
-    list_free(st->list);
+    if (st->job)
+        st->job->free(st->job);
+    free(st->tail);
 }
 
 // ---- waiting ----
@@ -441,6 +543,7 @@ enum err http_new(struct http **h, const struct http_options *o)
         .on_open = on_open,
         .on_input = on_input,
         .on_deadline = on_deadline,
+        .on_dead = on_dead,
         .on_close = on_close,
     };
     *h = n;

@@ -7,6 +7,8 @@
 //   reply.c  writes replies
 //   keys.c   get, delete and list
 //   txn.c    put and txn: JSON to operations and back
+//   job.c    work that blocks, done on a reader thread
+//   log*.c   logs; see log_int.h
 //   work.c   the memory a request with a JSON body needs, kept for the next
 #ifndef VARVE_EDGE_HTTP_HTTP_INT_H
 #define VARVE_EDGE_HTTP_HTTP_INT_H
@@ -16,6 +18,7 @@
 #include "commit/commit.h"
 #include "edge/http/http.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define HTTP_HEAD_MS 5000u   // from the first byte of a head to its end
 #define HTTP_BODY_MS 30000u  // a body that makes no progress
@@ -38,6 +41,7 @@ enum head_field {
     FIELD_EXPECT,
     FIELD_TRACE,       // X-Varve-Trace
     FIELD_IDEMPOTENCY, // Idempotency-Key
+    FIELD_LAST_EVENT,  // Last-Event-ID
     FIELD_LENGTH,      // Content-Length
     FIELD_ENCODING,    // Transfer-Encoding
     FIELD_CONNECTION,  // the only one that may come twice
@@ -48,6 +52,7 @@ enum head_method {
     METHOD_GET,
     METHOD_HEAD,
     METHOD_POST,
+    METHOD_PUT,
     METHOD_DELETE,
     METHOD_OPTIONS,
     METHOD_OTHER, // known, but no path takes it
@@ -128,7 +133,7 @@ void work_put(struct http *h, struct http_work *w);
 void work_free(struct http_work *w);
 // `n` operations, not initialised; false when memory is out.
 bool work_ops(struct http_work *w, size_t n);
-// 8-byte aligned; NULL when memory is out. work_trim gives the end of the newest piece back.
+// 16-byte aligned; NULL when memory is out. work_trim gives the end of the newest piece back.
 void *work_alloc(struct http_work *w, size_t n);
 void work_trim(struct http_work *w, size_t unused);
 
@@ -147,15 +152,17 @@ enum http_phase {
     PHASE_CHUNKS, // likewise, for the last chunk
     PHASE_READY,  // all is there; the request waits for the commit room
 };
-enum http_timer { TIMER_NONE, TIMER_IDLE, TIMER_HEAD, TIMER_BODY };
+enum http_timer { TIMER_NONE, TIMER_IDLE, TIMER_HEAD, TIMER_BODY, TIMER_TAIL };
 
-struct list_job;
+struct job;
+struct tail;
 // A connection's state; zero is a new one.
 struct http_conn {
     uint8_t phase;
     uint8_t timer;
-    enum err wait_err;     // how what the request waited for ended; set before conn_resume
-    struct list_job *list; // PHASE_READY: a listing under way or done
+    enum err wait_err; // how what the request waited for ended; set before conn_resume
+    struct job *job;   // under way on a reader thread, or done
+    struct tail *tail; // what the connection is taken by, to its end
     struct head_scan scan;
     size_t body_len;
     struct chunk_decoder chunk;
@@ -169,9 +176,11 @@ struct request {
     struct http_conn *state;
     struct head head;
     const struct route *route; // NULL: none
+    unsigned methods;          // that the path takes: bits 1 << enum head_method
+    struct slice path;
     struct slice query;
     struct slice body;
-    uint8_t *scratch; // LIMIT_HTTP_URL bytes for decoded arguments
+    uint8_t *scratch; // LIMIT_HTTP_URL bytes for what is decoded of the target
     // the reply
     struct buf *out;
     uint64_t dep;     // may leave when this is durable
@@ -186,10 +195,11 @@ struct request {
 // Answers or returns CONN_WAIT after it has arranged for conn_resume; then it is called again.
 typedef enum conn_verdict (*route_fn)(struct request *rq);
 struct route {
-    const char *path;
+    const char *path;        // in log_routes[], '*' stands for a segment
     enum head_method method; // GET includes HEAD
     bool writes;             // failures say "result":"Failure"
     route_fn run;
+    bool bare; // POST, PUT: goes without a body too
 };
 
 // Waits for commit_fetch of these keys, or for room.
@@ -197,7 +207,31 @@ enum conn_verdict request_fetch(struct request *rq, const struct key_ref *keys, 
 enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t);
 enum conn_verdict request_room(struct request *rq);
 
+// ---- job.c ----
+
+// Work that blocks. It belongs to the connection from job_start to job_take; a reader thread has it
+// to itself until conn_resume. The first member of each kind of job.
+struct job {
+    struct conn *conn;
+    struct commit *commit;
+    void (*run)(struct job *j);  // on a reader thread
+    void (*free)(struct job *j); // frees all of it
+    atomic_bool done;
+    // the answer
+    enum err e;
+    struct errmsg msg;
+    uint64_t dep;
+};
+// Hands it over; returns CONN_WAIT. The rest of *j is the caller's to fill.
+enum conn_verdict job_start(struct request *rq, struct job *j);
+void job_hand_over(struct conn *c, struct commit *commit, struct job *j);
+// The job that has ended, now the caller's; NULL: there is none.
+struct job *job_take(struct request *rq);
+
 // ---- query.c ----
+
+// Decodes %XX, and with `plus` '+' to a blank, into `to` (s->n bytes at most); false at a bad %XX.
+bool percent_decode(struct slice *s, uint8_t *to, bool plus);
 
 struct param {
     const char *name;
@@ -262,12 +296,19 @@ static inline void reply_text(struct request *rq, const char *s)
 
 // ---- keys.c, txn.c ----
 
+#define LIST_PAGE    (4u << 20) // bytes after which a listing's page ends early
+#define LIST_DEFAULT 1000u      // entries of it
+// Arbitrary, but kept for ever: hashes of requests outlive the process.
+#define REQUEST_SEED 0x76617276652d7478ull
+
 enum conn_verdict route_get(struct request *rq);
 enum conn_verdict route_delete(struct request *rq);
 enum conn_verdict route_list(struct request *rq);
-void list_free(struct list_job *job);
 enum conn_verdict route_put(struct request *rq);
 enum conn_verdict route_txn(struct request *rq);
+// Takes the request's idempotency key.
+MUST_USE unsigned read_idempotency(struct slice key, struct txn *t, struct errmsg *msg);
+#define REPLAYED "Idempotent-Replayed: true\r\n"
 // The reply to a failed commit_txn, or the wait for what it needs.
 enum conn_verdict txn_failed(struct request *rq, const struct txn *t, enum err e,
                              const struct errmsg *msg);

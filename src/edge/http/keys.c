@@ -126,32 +126,25 @@ enum conn_verdict route_delete(struct request *rq)
 
 // ---- GET /v1/keys ----
 
-#define LIST_PAGE    (4u << 20) // bytes after which a page ends early
-#define LIST_DEFAULT 1000u      // keys
-
-// A listing reads the disk, so it runs on a reader thread, which has the job to itself until
-// conn_resume. It belongs to the connection.
+// A listing reads the disk, so it runs on a reader thread.
 struct list_job {
-    struct conn *conn;
-    struct commit *commit;
+    struct job job;
     struct slice prefix; // in bytes
     struct slice after;
     size_t limit;
     bool values;
     // the answer
-    enum err e;
-    struct errmsg msg;
-    uint64_t dep;
+    enum err failed;
     size_t count;
     bool more;
     struct buf out; // the array's elements
     uint8_t bytes[];
 };
 
-void list_free(struct list_job *j)
+static void list_free(struct job *job)
 {
-    if (j)
-        buf_release(&j->out);
+    struct list_job *j = (struct list_job *)job;
+    buf_release(&j->out);
     free(j);
 }
 
@@ -180,39 +173,37 @@ static enum err list_append(struct list_job *j, struct slice key, const struct v
 static bool list_item(void *arg, struct slice key, const struct value_view *v)
 {
     struct list_job *j = arg;
-    if (conn_dead(j->conn))
+    if (conn_dead(j->job.conn))
         return false;
     j->more = j->count == j->limit || buf_len(&j->out) >= LIST_PAGE;
     if (j->more)
         return false;
-    j->e = list_append(j, key, v);
+    j->failed = list_append(j, key, v);
     j->count++;
-    return j->e == ERR_OK;
+    return j->failed == ERR_OK;
 }
 
-// On a reader thread.
-static void list_run(void *arg)
+static void list_run(struct job *job)
 {
-    struct list_job *j = arg;
-    enum err e =
-        commit_list(j->commit, j->prefix, j->after, j->limit + 1, list_item, j, &j->dep, &j->msg);
-    if (!j->e)
-        j->e = e;
-    conn_resume(j->conn);
+    struct list_job *j = (struct list_job *)job;
+    job->e = commit_list(job->commit, j->prefix, j->after, j->limit + 1, list_item, j, &job->dep,
+                         &job->msg);
+    if (!job->e)
+        job->e = j->failed;
 }
 
 static enum conn_verdict list_reply(struct request *rq, struct list_job *j)
 {
-    rq->dep = j->dep;
-    if (j->e) {
-        reply_err(rq, j->e, &j->msg);
+    rq->dep = j->job.dep;
+    if (j->job.e) {
+        reply_err(rq, j->job.e, &j->job.msg);
     } else {
         reply_begin(rq, 200, TYPE_JSON, NULL);
         reply_text(rq, "{\"keys\":[");
         reply_note(rq, buf_append(rq->out, buf_head(&j->out), buf_len(&j->out)));
         reply_text(rq, j->more ? "],\"more\":true}" : "],\"more\":false}");
     }
-    list_free(j);
+    j->job.free(&j->job);
     return CONN_MORE;
 }
 
@@ -225,8 +216,8 @@ static enum conn_verdict list_start(struct request *rq, struct slice prefix, str
         reply_err(rq, ERR_NO_MEMORY, NULL);
         return CONN_MORE;
     }
-    j->conn = rq->conn;
-    j->commit = o->commit;
+    j->job.run = list_run;
+    j->job.free = list_free;
     j->limit = (size_t)limit;
     j->values = values;
     // A byte becomes six characters at most, and one key may pass the page's end.
@@ -237,23 +228,14 @@ static enum conn_verdict list_start(struct request *rq, struct slice prefix, str
         memcpy(j->bytes, prefix.p, prefix.n);
     if (after.n)
         memcpy(j->bytes + prefix.n, after.p, after.n);
-    conn_hold(rq->conn);
-    rq->state->list = j;
-    enum err e = commit_background(o->commit, list_run, j);
-    if (e) { // as if it had run and failed
-        j->e = e;
-        conn_resume(rq->conn);
-    }
-    return CONN_WAIT;
+    return job_start(rq, &j->job);
 }
 
 enum conn_verdict route_list(struct request *rq)
 {
-    struct list_job *done = rq->state->list;
-    if (done) {
-        rq->state->list = NULL;
-        return list_reply(rq, done);
-    }
+    struct job *done = job_take(rq);
+    if (done)
+        return list_reply(rq, (struct list_job *)done);
     struct param params[] = {
         {.name = "prefix"}, {.name = "after"}, {.name = "limit"}, {.name = "values"}};
     struct errmsg m;

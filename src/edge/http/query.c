@@ -1,16 +1,15 @@
 // The arguments of a request after '?': name=value&name=value, as HTML forms write them.
 #include "edge/http/http_int.h"
 
-// Decodes %XX and '+' into `to` (at least s.n bytes); false at a bad %XX. Most values hold neither
-// and are used where they lie.
-static bool decode(struct slice *s, uint8_t *to)
+// Most values hold nothing to decode and are used where they lie.
+bool percent_decode(struct slice *s, uint8_t *to, bool plus)
 {
-    if (!memchr(s->p, '%', s->n) && !memchr(s->p, '+', s->n))
+    if (!memchr(s->p, '%', s->n) && !(plus && memchr(s->p, '+', s->n)))
         return true;
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) {
         uint8_t c = s->p[i];
-        if (c == '+') {
+        if (c == '+' && plus) {
             c = ' ';
         } else if (c == '%') {
             int high = i + 2 < s->n ? hex_digit(s->p[i + 1]) : -1;
@@ -59,7 +58,7 @@ unsigned query_parse(const struct request *rq, struct param *params, size_t coun
             return refuse(msg, 400, "argument \"%s\" has no value", p->name);
         p->given = true;
         p->value = slice_of(eq + 1, part.n - name.n - 1);
-        if (!decode(&p->value, to))
+        if (!percent_decode(&p->value, to, true))
             return refuse(msg, 400, "argument \"%s\" has a %% without two hexadecimal digits",
                           p->name);
         to += p->value.n;

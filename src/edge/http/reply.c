@@ -166,9 +166,11 @@ void reply_err(struct request *rq, enum err e, const struct errmsg *msg)
         reply_error(rq, 400, text, NULL);
         break;
     case ERR_MISSING:
+    case ERR_NO_KEYSPACE:
         reply_error(rq, 404, text, NULL);
         break;
     case ERR_CONFLICT:
+    case ERR_EXISTS:
         reply_error(rq, 409, text, NULL);
         break;
     case ERR_TOO_BIG:
@@ -178,6 +180,9 @@ void reply_err(struct request *rq, enum err e, const struct errmsg *msg)
     case ERR_OVERFLOW:
     case ERR_REUSED: // well-formed, but cannot be carried out on what is stored
         reply_error(rq, 422, text, NULL);
+        break;
+    case ERR_UNSUPPORTED:
+        reply_error(rq, 501, text, NULL);
         break;
     case ERR_NO_SPACE:
         reply_error(rq, 503, text, "Retry-After: 10\r\n");

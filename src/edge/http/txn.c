@@ -16,8 +16,6 @@
 #include <stdio.h>
 
 #define TTL_MAX_MS (100ll * 366 * 86400 * 1000) // 100 years
-// Arbitrary, but kept for ever: hashes of requests outlive the process.
-#define REQUEST_SEED 0x76617276652d7478ull
 
 enum member { M_OP, M_KEY, M_VALUE, M_VERSION, M_TTL, M_DELTA, MEMBERS };
 static const char *const member_names[MEMBERS] = {"op",      "key",    "value",
@@ -326,7 +324,7 @@ static unsigned read_ops(struct reading *r, struct json list, struct txn *t)
     return 0;
 }
 
-static unsigned read_idempotency(struct slice key, struct txn *t, struct errmsg *msg)
+unsigned read_idempotency(struct slice key, struct txn *t, struct errmsg *msg)
 {
     if (key.n == 0 || key.n > LIMIT_IDEMPOTENCY_KEY)
         return refuse(msg, 400, "the idempotency key must have 1 to %u bytes",
@@ -396,8 +394,6 @@ static void prefetch(const struct commit *c, struct txn *t)
 }
 
 // ---- replies ----
-
-#define REPLAYED "Idempotent-Replayed: true\r\n"
 
 static void reply_conflicts(struct request *rq, const struct txn *t)
 {

@@ -15,7 +15,7 @@ struct arena_block {
     struct arena_block *next;
     size_t used;
     size_t cap;
-    _Alignas(8) uint8_t data[];
+    _Alignas(16) uint8_t data[];
 };
 
 static struct http_work *work_new(const struct http *h)
@@ -93,7 +93,7 @@ bool work_ops(struct http_work *w, size_t n)
 
 void *work_alloc(struct http_work *w, size_t n)
 {
-    n = (n + 7) & ~(size_t)7;
+    n = (n + 15) & ~(size_t)15;
     struct arena_block *b = w->blocks;
     if (!b || b->cap - b->used < n) {
         size_t cap = n > ARENA_BLOCK ? n : ARENA_BLOCK;
@@ -113,5 +113,5 @@ void *work_alloc(struct http_work *w, size_t n)
 
 void work_trim(struct http_work *w, size_t unused)
 {
-    w->blocks->used -= unused & ~(size_t)7;
+    w->blocks->used -= unused & ~(size_t)15;
 }
