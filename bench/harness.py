@@ -169,7 +169,7 @@ class Varve(Server):
         begin = time.monotonic()
         super().__init__([bench.build / "varve", "serve", "--data", data,
                           "--http", f"127.0.0.1:{free_port()}",
-                          "--binary", f"127.0.0.1:{free_port()}", *flags], f"{data}.log")
+                          "--binary", f"127.0.0.1:{free_port()}", "--zmq", "off", *flags], f"{data}.log")
         self.data = data
         self.address = {}
         for line in self.process.stdout:

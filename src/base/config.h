@@ -15,6 +15,8 @@
     X(server, data, TEXT, "./varve-data", 0, 0, "data directory")                                \
     X(server, http, TEXT, "127.0.0.1:8080", 0, 0, "HTTP address, or off")                        \
     X(server, binary, TEXT, "127.0.0.1:3000", 0, 0, "binary protocol address, or off")           \
+    X(server, zmq, TEXT, "tcp://127.0.0.1:5555", 0, 0,                                           \
+      "ZeroMQ endpoint (tcp:// or ipc://), several separated by commas, or off")                 \
     X(server, threads, COUNT, "0", 0, 256, "event-loop threads; 0 is one a core")                \
     X(server, max_connections, COUNT, "10000", 1, 1000000, "open client connections at most")    \
     X(server, log_level, CHOICE, "info", 0, 0, "debug|info|warn|error: least severity logged")   \
@@ -34,7 +36,16 @@
       "fsync|relaxed: when replies leave; relaxed does not wait for the disk")                   \
     X(storage, checkpoint_interval, TIME, "60s", 0, 86400000000,                                 \
       "how often dirty data is checkpointed; 0 only when segments run out")                      \
-    X(storage, read_threads, COUNT, "4", 1, 64, "threads that read cold data from disk")
+    X(storage, read_threads, COUNT, "4", 1, 64, "threads that read cold data from disk")         \
+    X(zmq, event_window, TIME, "1h", 0, 31536000000000,                                          \
+      "how far back GET_EVENTS goes unless told")                                                \
+    X(zmq, failure_window, TIME, "1h", 0, 31536000000000,                                        \
+      "how far back GET_FAILURES goes unless told")                                              \
+    X(zmq, other_ttl, TIME, "0", 0, 31536000000000,                                              \
+      "time to live of what PUT_OTHER writes; 0 for ever")                                       \
+    X(zmq, max_reply, SIZE, "256m", 65536, 4294967296, "bytes of a reply with events at most")   \
+    X(zmq, event_max_age, TIME, "0", 0, 315360000000000, "how long events are kept; 0 for ever") \
+    X(zmq, event_max_bytes, SIZE, "0", 0, 1099511627776, "bytes of a stream kept; 0 all")
 
 enum config_id {
 #define X(section, key, kind, def, min, max, help) CONFIG_##section##_##key,

@@ -25,6 +25,11 @@
 #define LIMIT_PAGE_RECORDS       1000000u     // records in one page of a log
 #define LIMIT_PAGE_BYTES         (4u << 20)   // bytes of its records, if more than one
 #define LIMIT_FILTER             1024u        // bytes of a prefix or substring to look for
+#define LIMIT_ZMQ_REQUESTS       16384u       // queued over ZeroMQ at which its socket is not read
+#define LIMIT_ZMQ_BYTES          (256u << 20) // and bytes of those requests
+#define LIMIT_ZMQ_PEER_REQUESTS  4096u        // queued of a client that takes no replies
+#define LIMIT_ZMQ_PEER_BYTES     (64u << 20)  // and bytes of those
+#define LIMIT_ZMQ_UNREAD         (1u << 30)   // bytes of replies not read, of all clients
 #define LIMIT_PATH               4096u        // bytes of a file path
 #define LIMIT_CONFIG_FILE        (1u << 20)   // bytes of a configuration file
 

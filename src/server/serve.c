@@ -16,11 +16,13 @@
 #include "commit/commit.h"
 #include "edge/binary/binary.h"
 #include "edge/http/http.h"
+#include "edge/zmq/zmq.h"
 #include "net/net.h"
 #include "store/store.h"
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -34,13 +36,17 @@ struct server {
     struct net *net;
     struct http *http;
     struct binary *binary;
+    _Atomic(struct zmq_edge *) zmq; // NULL: off, or not there yet
     uint64_t started_ns;
 };
 
 static void on_durable(void *arg, uint64_t seq)
 {
-    const struct server *s = arg;
+    struct server *s = arg;
+    struct zmq_edge *zmq = atomic_load(&s->zmq);
     net_durable(s->net, seq);
+    if (zmq)
+        zmq_edge_durable(zmq);
 }
 
 // The log cannot be trusted any more: nothing that waits may be answered. Restart recovers what is
@@ -74,7 +80,8 @@ static void after_batch(void *arg)
 
 static enum err all_metrics(void *arg, struct buf *out)
 {
-    const struct server *s = arg;
+    struct server *s = arg;
+    struct zmq_edge *zmq = atomic_load(&s->zmq);
     struct net_stats n;
     struct os_usage u;
     enum err e = commit_metrics(s->commit, out);
@@ -85,6 +92,8 @@ static enum err all_metrics(void *arg, struct buf *out)
         e = buf_metric(out, #name, #type, help, (uint64_t)(value));
     METRICS(X)
 #undef X
+    if (!e && zmq)
+        e = zmq_edge_metrics(zmq, out);
     return e;
 }
 
@@ -130,6 +139,18 @@ static enum err open_store(struct server *s, struct errmsg *msg)
     return e;
 }
 
+// Whether an address may be listened on that others can reach.
+static enum err check_open(struct server *s, const char *addr, bool local, struct errmsg *msg)
+{
+    if (local || config_is(s->config, CONFIG_server_insecure_listen, "on"))
+        return ERR_OK;
+    return err_set(msg, ERR_INVALID,
+                   "refusing to listen on %s: there is no authentication yet, so anybody who "
+                   "reaches it could read and write everything; use a loopback address, or "
+                   "--insecure-listen on if the network is yours alone",
+                   addr);
+}
+
 static enum err listen_on(struct server *s, enum config_id id, const char *name,
                           const struct protocol *p, struct errmsg *msg)
 {
@@ -137,16 +158,56 @@ static enum err listen_on(struct server *s, enum config_id id, const char *name,
     char bound[64];
     if (!strcmp(addr, "off"))
         return ERR_OK;
-    if (!os_is_loopback(addr) && !config_is(s->config, CONFIG_server_insecure_listen, "on"))
-        return err_set(msg, ERR_INVALID,
-                       "refusing to listen on %s: there is no authentication yet, so anybody who "
-                       "reaches it could read and write everything; use a loopback address, or "
-                       "--insecure-listen on if the network is yours alone",
-                       addr);
-    enum err e = net_listen(s->net, p, addr, bound, sizeof bound, msg);
+    enum err e = check_open(s, addr, os_is_loopback(addr), msg);
+    if (!e)
+        e = net_listen(s->net, p, addr, bound, sizeof bound, msg);
     if (!e)
         printf("listening %s %s\n", name, bound);
     return e;
+}
+
+// Binds every endpoint of a list with commas.
+static enum err listen_zmq(struct server *s, struct zmq_edge *z, struct errmsg *msg)
+{
+    const char *at = config_text(s->config, CONFIG_server_zmq);
+    enum err e = ERR_OK;
+    while (!e && *at) {
+        char endpoint[LIMIT_PATH], bound[LIMIT_PATH];
+        size_t n = strcspn(at, ",");
+        snprintf(endpoint, sizeof endpoint, "%.*s", (int)n, at);
+        at += n + (at[n] == ',');
+        e = check_open(s, endpoint, zmq_edge_is_local(endpoint), msg);
+        if (!e)
+            e = zmq_edge_listen(z, endpoint, bound, sizeof bound, msg);
+        if (!e)
+            printf("listening zmq %s\n", bound);
+    }
+    return e;
+}
+
+static enum err open_zmq(struct server *s, struct errmsg *msg)
+{
+    const struct config *c = s->config;
+    struct zmq_options o = {
+        .os = s->os,
+        .commit = s->commit,
+        .max_request = config_number(c, CONFIG_limits_request),
+        .max_reply = config_number(c, CONFIG_zmq_max_reply),
+        .event_window_us = config_number(c, CONFIG_zmq_event_window),
+        .failure_window_us = config_number(c, CONFIG_zmq_failure_window),
+        .other_ttl_ms = config_number(c, CONFIG_zmq_other_ttl) / 1000,
+        .event_max_age_ms = config_number(c, CONFIG_zmq_event_max_age) / 1000,
+        .event_max_bytes = config_number(c, CONFIG_zmq_event_max_bytes),
+    };
+    struct zmq_edge *z;
+    if (!strcmp(config_text(c, CONFIG_server_zmq), "off"))
+        return ERR_OK;
+    enum err e = zmq_edge_new(&z, &o, msg);
+    if (e)
+        return e;
+    atomic_store(&s->zmq, z);
+    e = listen_zmq(s, z, msg);
+    return e ? e : zmq_edge_start(z, msg);
 }
 
 // The loops come before the store: its flusher reports to them.
@@ -194,7 +255,8 @@ static enum err open_edges(struct server *s, struct errmsg *msg)
     if ((e = http_new(&s->http, &ho)) || (e = binary_new(&s->binary, &bo)))
         return err_set(msg, e, "cannot start: %s: %s", err_text(e), os_last_error());
     if ((e = listen_on(s, CONFIG_server_http, "http", http_protocol(s->http), msg)) ||
-        (e = listen_on(s, CONFIG_server_binary, "binary", binary_protocol(s->binary), msg)))
+        (e = listen_on(s, CONFIG_server_binary, "binary", binary_protocol(s->binary), msg)) ||
+        (e = open_zmq(s, msg)))
         return e;
     e = net_start(s->net);
     return e ? err_set(msg, e, "cannot start threads: %s", os_last_error()) : ERR_OK;
@@ -204,8 +266,11 @@ static enum err open_edges(struct server *s, struct errmsg *msg)
 static int shut(struct server *s)
 {
     int status = 0;
+    struct zmq_edge *zmq = atomic_load(&s->zmq);
     if (s->net)
         net_stop(s->net, DRAIN_MS);
+    if (zmq)
+        zmq_edge_stop(zmq, DRAIN_MS);
     if (s->commit) {
         enum err e = commit_close(s->commit);
         if (e) {
@@ -219,6 +284,8 @@ static int shut(struct server *s)
         http_free(s->http);
     if (s->binary)
         binary_free(s->binary);
+    if (zmq)
+        zmq_edge_free(zmq); // the commit room's threads are gone
     return status;
 }
 

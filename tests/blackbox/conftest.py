@@ -26,7 +26,7 @@ class Server:
         self.err = open(str(self.data) + ".log", "ab")
         self.process = subprocess.Popen(
             [VARVE, "serve", "--data", str(self.data), "--http", "127.0.0.1:0",
-             "--binary", "127.0.0.1:0", *self.flags],
+             "--binary", "127.0.0.1:0", "--zmq", "tcp://127.0.0.1:*", *self.flags],
             stdout=subprocess.PIPE, stderr=self.err, text=True)
         self.address = {}
         if not wait:

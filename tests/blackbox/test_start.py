@@ -21,7 +21,7 @@ def refused(*args, env=None):
     return lines[0]
 
 
-OFF = ("--http", "off", "--binary", "off")
+OFF = ("--http", "off", "--binary", "off", "--zmq", "off")
 
 
 def test_sigterm_exits_0_and_the_next_start_replays_nothing(server):
@@ -88,7 +88,7 @@ def test_a_port_in_use(tmp_path):
         s.bind(("127.0.0.1", 0))
         s.listen()
         address = "127.0.0.1:%d" % s.getsockname()[1]
-        line = refused("--data", str(tmp_path / "d"), "--http", address, "--binary", "off")
+        line = refused("--data", str(tmp_path / "d"), "--http", address, "--binary", "off", "--zmq", "off")
     assert address in line
 
 
@@ -99,7 +99,7 @@ def test_a_port_in_use(tmp_path):
     ("--storage-batch-tim", "1", "batch"), ("--storage-durability", "maybe", "durability")])
 def test_bad_flags(tmp_path, flag, value, part):
     args = [flag, value] + ([] if flag == "--http" else ["--http", "off"])
-    assert part in refused("--data", str(tmp_path / "d"), "--binary", "off", *args)
+    assert part in refused("--data", str(tmp_path / "d"), "--binary", "off", "--zmq", "off", *args)
 
 
 def test_config_file_names_its_line(tmp_path):
