@@ -129,7 +129,7 @@ static void stall(struct zmq_edge *z, struct client *c)
         c->stalled_ns = now; // from here on, or it has taken something
     c->unread_seen = unread;
     if (now - c->stalled_ns > LIMIT_SLOW_READER_MS * 1000000ull ||
-        c->requests > LIMIT_ZMQ_PEER_REQUESTS || c->bytes > LIMIT_ZMQ_CLIENT_BYTES)
+        c->requests > LIMIT_ZMQ_PEER_REQUESTS || c->bytes > LIMIT_ZMQ_PEER_BYTES)
         drop_queue(c);
     else
         z->stalled = true;
