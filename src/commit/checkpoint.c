@@ -18,7 +18,7 @@
 //
 // A crash before 7 replays from the older mark over newer data below: changes say what is there
 // afterwards, so replay ends in the same state.
-#include "commit/commit_int.h"
+#include "commit/log_int.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include <inttypes.h>
@@ -164,13 +164,14 @@ static enum err store_said(struct commit *c, enum err e, const struct errmsg *ms
 }
 
 // Steps 3 to 6.
-static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, uint64_t wait_for,
-                            struct errmsg *msg)
+static enum err write_below(struct commit *c, struct pins *p, const struct log_pins *logs,
+                            uint64_t cursor, uint64_t wait_for, struct errmsg *msg)
 {
     struct store_writer *w;
     if (p->failed)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    qsort(p->v, p->count, sizeof *p->v, by_space_and_key);
+    if (p->count)
+        qsort(p->v, p->count, sizeof *p->v, by_space_and_key);
     enum err err = store_begin(c->store, &w);
     if (err)
         return store_said(c, err_set(msg, err, "cannot begin a checkpoint: %s", err_text(err)),
@@ -182,6 +183,8 @@ static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, u
         err = remove_lines(c, w, cursor);
     if (!err)
         err = add_lines(w, p, &b, cursor);
+    if (!err)
+        err = log_pins_write(c, w, logs);
     buf_release(&b);
     if (!err && VARVE_BUG != 14)
         err = wal_wait(c->wal, wait_for);
@@ -196,6 +199,7 @@ static enum err write_below(struct commit *c, struct pins *p, uint64_t cursor, u
 static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
 {
     struct pins p = {0};
+    struct log_pins logs;
     struct checkpoint_mark mark = {.seq = wal_last(c->wal)};
     uint64_t log_mark = wal_bytes(c->wal);
     uint64_t cursor =
@@ -207,9 +211,10 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
         keys_pin_dirty(c->keys, s, add_pin, &p);
         keys_unlock(c->keys, s);
     }
+    log_pins_take(c, &logs);
     os_crash_point("checkpoint-pinned");
     mark.floor = VARVE_BUG == 15 ? 0 : atomic_load(&c->floor);
-    uint64_t entries = p.count;
+    uint64_t entries = p.count + logs.n;
     enum err e = ERR_OK;
 #if VARVE_BUG == 11
     ERR_IGNORE(wal_drop(c->wal, mark.seq)); // the log lets go before the checkpoint is durable
@@ -217,8 +222,8 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
 #if VARVE_BUG == 19
     e = dir_write_mark(c, &mark); // recorded before it is below
 #endif
-    if (p.count)
-        e = write_below(c, &p, cursor, wal_last(c->wal), msg);
+    if (p.count || logs.n || logs.keyspace_count || logs.failed)
+        e = write_below(c, &p, &logs, cursor, wal_last(c->wal), msg);
     else
         e = wal_wait(c->wal, mark.seq);
     free(p.v);
@@ -229,6 +234,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
         err_set(msg, e, "cannot write %s/CHECKPOINT: %s", c->dir, os_last_error());
     os_crash_point("checkpoint-recorded");
     unpin_all(c, e == ERR_OK || VARVE_BUG == 20); // 20: what could not be written counts as written
+    log_pins_done(c, &logs, e == ERR_OK || VARVE_BUG == 26);
     if (e)
         return e;
     c->mark = mark;
@@ -265,8 +271,11 @@ enum err commit_checkpoint(struct commit *c, struct errmsg *msg)
 
 void trim_shard(struct commit *c, unsigned shard)
 {
-    if (keys_bytes(c->keys) > c->table_limit)
-        keys_evict(c->keys, shard, c->shard_limit);
+    uint64_t logs = logs_bytes(c->logs);
+    if (logs > c->logs_limit)
+        logs = c->logs_limit;
+    if (keys_bytes(c->keys) > c->table_limit - logs)
+        keys_evict(c->keys, shard, (c->table_limit - logs) / KEYS_SHARDS);
 }
 
 void want_checkpoint(struct commit *c)
@@ -281,7 +290,7 @@ void want_checkpoint(struct commit *c)
 enum err admit_write(struct commit *c)
 {
     uint64_t log = wal_bytes(c->wal) - atomic_load_explicit(&c->log_mark, memory_order_relaxed);
-    uint64_t dirty = keys_dirty_bytes(c->keys);
+    uint64_t dirty = keys_dirty_bytes(c->keys) + logs_dirty_bytes(c->logs);
     if (log < c->log_limit && dirty < c->dirty_limit)
         return ERR_OK;
     want_checkpoint(c);
@@ -363,6 +372,7 @@ void *housekeeper_main(void *arg)
         }
         // A step ends with a whole shard or millisecond, so it may delete more than it was asked.
         more = commit_expire(c, EXPIRE_STEP) >= EXPIRE_STEP;
+        more = retain_logs(c, EXPIRE_STEP) || more;
         pthread_mutex_lock(&c->house_lock);
     }
     struct room_waiter *waiters = c->rooms;

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "store/store.h"
 #include "table/keys.h"
+#include "table/logs.h"
 #include "wal/wal.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -50,6 +51,7 @@ struct commit {
     struct wal *wal;
     struct store *store;
     struct keys *keys;
+    struct logs *logs;
     struct readers readers;
 
     // Highest version that any deleted key had. Raised under the deleted key's shard lock.
@@ -58,9 +60,13 @@ struct commit {
     // cold read that began under another number may hold an old value and starts again.
     _Atomic uint64_t ingests;
 
+    pthread_mutex_t keyspace_lock;          // one change of keyspaces at a time
+    struct log_watch *watches[LOGS_SHARDS]; // tails that wait; each under its shard's lock
+    _Atomic uint64_t log_ids;               // the highest given out
+
     // Memory: the table may hold this much; see commit_memory_init.
-    uint64_t table_limit;
-    uint64_t shard_limit;
+    uint64_t table_limit;      // keys and logs
+    uint64_t logs_limit;       // the logs' share of it, when keys need the rest
     uint64_t dirty_limit;      // dirty bytes at which a checkpoint starts
     uint64_t log_limit;        // log bytes since the last checkpoint at which the next one starts
     uint64_t log_stop;         // log bytes at which writes wait for it
@@ -86,6 +92,8 @@ struct commit {
     _Atomic uint64_t cold_reads, cold_waits, full_waits, refused;
     _Atomic uint64_t checkpoints, checkpoint_failures, checkpoint_ns, checkpoint_entries;
     _Atomic uint64_t expired, lists;
+    _Atomic uint64_t appended, duplicates, pages, page_records, trims, erased;
+    _Atomic uint64_t retention_runs, retention_ns, retained_out;
     struct commit_recovery recovery;
 };
 

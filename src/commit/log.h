@@ -139,7 +139,8 @@ void log_page_release(struct log_page *page);
 
 // One wait for records at or past an offset. The memory is the caller's, zeroed before first use.
 struct log_watch {
-    struct log_watch *next, **link;
+    struct log_watch *next, **link; // of those that wait
+    uint64_t hash, offset;          // of the log; for what
     unsigned shard;
     void (*wake)(void *arg); // with locks held: hands over and returns, e.g. conn_resume
     void *arg;

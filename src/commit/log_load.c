@@ -1,6 +1,146 @@
-#include "commit/commit_int.h"
+// Bringing indexes and chunks of logs in from the store below. What is read there is only used if
+// no checkpoint became visible meanwhile: the log may have been loaded, changed, written and
+// evicted in between, and what was read be old.
+#include "commit/log_int.h"
+#include "base/log.h"
+#include <inttypes.h>
+#include <stdlib.h>
+
+// Says in the log which log is damaged, for that is more than an answer can.
+static enum err damaged(const struct log *l, uint64_t first, const char *what)
+{
+    log_event(LOG_ERROR, "log-damaged", "log=%" PRIu64 " chunk=%" PRIu64 " what=%s", l->id, first,
+              log_quote(what));
+    return ERR_DAMAGED;
+}
+
+struct metas {
+    struct chunk_meta *v;
+    size_t n, cap;
+};
+
+static enum err metas_add(struct metas *m, const struct chunk_meta *one)
+{
+    if (m->n == m->cap) {
+        size_t cap = m->cap ? 2 * m->cap : 16;
+        struct chunk_meta *v = realloc(m->v, cap * sizeof *v);
+        if (!v)
+            return ERR_NO_MEMORY;
+        m->v = v;
+        m->cap = cap;
+    }
+    m->v[m->n++] = *one;
+    return ERR_OK;
+}
+
+static enum err read_metas(struct commit *c, const struct log *l, struct metas *m)
+{
+    uint8_t key[ROW_KEY];
+    struct store_iter *it;
+    struct errmsg msg;
+    struct chunk_meta one;
+    uint64_t first;
+    m->n = 0;
+    enum err e = store_iter_new(c->store, log_space(l->keyspace),
+                                row_chunk_key(key, ROW_META, l->id, 0), &it);
+    if (e)
+        return e;
+    for (; !e && store_iter_valid(it); store_iter_next(it)) {
+        if (!row_is_chunk_of(store_iter_key(it), ROW_META, l->id, &first))
+            break;
+        e = row_get_meta(first, store_iter_value(it), &one);
+        e = e ? damaged(l, first, "its row") : metas_add(m, &one);
+    }
+    if (!e)
+        e = store_iter_status(it, &msg);
+    store_iter_free(it);
+    return e;
+}
+
+static enum err load_index(struct commit *c, struct log *l)
+{
+    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    struct metas m = {0};
+    enum err e;
+    for (bool again = true; again;) {
+        uint64_t ingests = atomic_load(&c->ingests);
+        if ((e = read_metas(c, l, &m)))
+            break;
+        logs_lock(c->logs, shard);
+        again = !l->index && atomic_load(&c->ingests) != ingests;
+        if (!again)
+            e = log_load_index(c->logs, l, m.v, m.n);
+        logs_unlock(c->logs, shard);
+    }
+    free(m.v);
+    return e;
+}
+
+// Are these the bytes of a chunk?
+static enum err check_chunk(const struct log *l, uint64_t first, struct slice bytes)
+{
+    struct record_walk w = {.rest = bytes, .last = first - 1};
+    struct record r;
+    struct errmsg msg;
+    enum err e;
+    while (!(e = record_next(&w, &r, &msg)))
+        ;
+    return e == ERR_MISSING ? ERR_OK : damaged(l, first, msg.text);
+}
+
+static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool memory_only)
+{
+    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    uint8_t key[ROW_KEY];
+    struct buf b;
+    enum err e;
+    buf_init(&b, LIMIT_VALUE_HARD + LOGS_CHUNK);
+    for (bool again = true; again;) {
+        uint64_t ingests = atomic_load(&c->ingests);
+        buf_clear(&b);
+        e = store_get(c->store, log_space(l->keyspace), row_chunk_key(key, ROW_CHUNK, l->id, first),
+                      memory_only, &b);
+        if (e && e != ERR_MISSING)
+            break;
+        bool missing = e == ERR_MISSING; // swept meanwhile, or damage
+        if (!missing && (e = check_chunk(l, first, buf_slice(&b))))
+            break;
+        logs_lock(c->logs, shard);
+        again = atomic_load(&c->ingests) != ingests;
+        if (!again && !missing) {
+            trim_log_shard(c, shard);
+            e = log_load_chunk(c->logs, l, first, buf_slice(&b));
+            count(&c->cold_reads, 1);
+        } else if (!again) {
+            e = damaged(l, first, "its bytes are missing");
+        }
+        logs_unlock(c->logs, shard);
+    }
+    buf_release(&b);
+    return e;
+}
+
+enum err load_log_part(struct commit *c, struct log *l, uint64_t first, bool memory_only)
+{
+    if (first == 0) // a range of rows: nobody says whether they are in memory
+        return memory_only ? ERR_COLD : load_index(c, l);
+    return load_chunk(c, l, first, memory_only);
+}
 
 enum err load_log_tail(struct commit *c, const struct log_name *name)
 {
-    return ERR_UNSUPPORTED;
+    struct keyspace *k = logs_keyspace(c->logs, name->keyspace);
+    enum err e = ERR_OK;
+    if (!k)
+        return ERR_OK; // the append will say so
+    uint64_t hash = logs_hash(c->logs, k->id, name->key);
+    for (;;) {
+        uint64_t first = 0;
+        logs_lock(c->logs, logs_shard(hash));
+        struct log *l = logs_find(c->logs, hash, k, name->key);
+        bool ready = !l || log_can_append(l, &first);
+        logs_unlock(c->logs, logs_shard(hash));
+        if (ready || (e = load_log_part(c, l, first, false)))
+            return e;
+    }
 }

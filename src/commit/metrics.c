@@ -1,7 +1,8 @@
 // The numbers of this room and those below, as Prometheus text.
-#include "commit/commit_int.h"
+#include "commit/log_int.h"
 
-// X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), s (store_stats).
+// X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), l (logs_stats),
+// s (store_stats).
 #define METRICS(X)                                                                                 \
     X(varve_lookups_total, counter, "keys looked up in memory, for reads and writes", k.lookups)   \
     X(varve_writes_total, counter, "entries written, deletions too", k.writes)                     \
@@ -35,6 +36,25 @@
     X(varve_table_bytes, gauge, "memory of entries", k.bytes)                                      \
     X(varve_slot_bytes, gauge, "memory of hash slots", k.slot_bytes)                               \
     X(varve_evictions_total, counter, "entries evicted", k.evictions)                              \
+    X(varve_keyspaces, gauge, "keyspaces of logs", l.keyspaces)                                    \
+    X(varve_logs, gauge, "logs", l.logs)                                                           \
+    X(varve_records_appended_total, counter, "records appended to logs", c->appended)              \
+    X(varve_records_duplicate_total, counter, "records dropped for their nonce", c->duplicates)    \
+    X(varve_log_pages_total, counter, "pages of logs read", c->pages)                              \
+    X(varve_log_page_records_total, counter, "records in those", c->page_records)                  \
+    X(varve_log_trims_total, counter, "times a log was trimmed", c->trims)                         \
+    X(varve_records_erased_total, counter, "records deleted one by one", c->erased)                \
+    X(varve_retention_runs_total, counter, "looks for what keyspaces do not keep",                 \
+      c->retention_runs)                                                                           \
+    X(varve_retention_nanoseconds_total, counter, "time that took", c->retention_ns)               \
+    X(varve_retention_records_total, counter, "records it removed", c->retained_out)               \
+    X(varve_log_chunks, gauge, "chunks in loaded indexes", l.chunks)                               \
+    X(varve_log_chunks_resident, gauge, "chunks in memory", l.resident)                            \
+    X(varve_log_block_bytes, gauge, "memory of those", l.block_bytes)                              \
+    X(varve_log_index_bytes, gauge, "memory of indexes", l.index_bytes)                            \
+    X(varve_log_header_bytes, gauge, "memory of logs themselves", l.header_bytes)                  \
+    X(varve_log_dirty_bytes, gauge, "memory of chunks not yet below", l.dirty_bytes)               \
+    X(varve_log_evictions_total, counter, "chunks evicted", l.evictions)                           \
     X(varve_memory_limit_bytes, gauge, "storage.memory_limit in force", c->o.memory_limit)         \
     X(varve_store_disk_bytes, gauge, "files of the store below", s.disk_bytes)                     \
     X(varve_store_cache_bytes, gauge, "its block cache in use", s.cache_used)                      \
@@ -50,9 +70,11 @@ enum err commit_metrics(struct commit *c, struct buf *out)
 {
     struct wal_stats w;
     struct keys_stats k;
+    struct logs_stats l;
     struct store_stats s;
     wal_get_stats(c->wal, &w);
     keys_get_stats(c->keys, &k);
+    logs_get_stats(c->logs, &l);
     store_get_stats(c->store, &s);
     enum err e = ERR_OK;
 #define X(name, type, help, value) \

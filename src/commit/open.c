@@ -1,7 +1,7 @@
 // Opening, recovery and closing. Recovery: the data directory's identity, the checkpoint's mark,
 // the store below, then every log frame after the mark applied in order. What replay makes is
 // dirty, as it was before the stop.
-#include "commit/commit_int.h"
+#include "commit/log_int.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include <inttypes.h>
@@ -24,14 +24,15 @@ static void memory_init(struct commit *c, struct store_options *so)
     if (so->cache_bytes > (2ull << 30))
         so->cache_bytes = 2ull << 30;
     c->table_limit = limit / 100 * 55;
-    c->shard_limit = c->table_limit / KEYS_SHARDS;
+    c->logs_limit = c->table_limit / 3;
     c->dirty_limit = c->table_limit / 4;
     uint64_t log = c->o.segment_size * c->o.max_segments;
     c->log_limit = log / 4;
     c->log_stop = log;
 }
 
-static enum err apply(struct commit *c, const struct change *ch, uint64_t seq)
+static enum err apply_key_change(struct commit *c, const struct change *ch, uint64_t seq,
+                                 struct errmsg *msg)
 {
     uint64_t hash = keys_hash(c->keys, ch->space, ch->key);
     unsigned shard = keys_shard(hash);
@@ -46,7 +47,15 @@ static enum err apply(struct commit *c, const struct change *ch, uint64_t seq)
         keys_publish(c->keys, hash, n, seq, true);
     }
     keys_unlock(c->keys, shard);
-    return n ? ERR_OK : ERR_NO_MEMORY;
+    return n ? ERR_OK
+             : err_set(msg, ERR_NO_MEMORY, "out of memory while replaying sequence %" PRIu64, seq);
+}
+
+static enum err apply(struct commit *c, const struct change *ch, uint64_t seq, struct errmsg *msg)
+{
+    if (ch->kind == CHANGE_PUT || ch->kind == CHANGE_DELETE)
+        return apply_key_change(c, ch, seq, msg);
+    return apply_log_change(c, ch, seq, msg);
 }
 
 static enum err replay(void *arg, uint64_t seq, struct slice payload, struct errmsg *msg)
@@ -56,8 +65,8 @@ static enum err replay(void *arg, uint64_t seq, struct slice payload, struct err
     struct change ch;
     enum err e;
     while (!(e = op_next(&r, &ch, msg)))
-        if ((e = apply(c, &ch, seq)))
-            return err_set(msg, e, "out of memory while replaying sequence %" PRIu64, seq);
+        if ((e = apply(c, &ch, seq, msg)))
+            return e;
     if (e != ERR_MISSING)
         return e;
     return ERR_OK;
@@ -115,6 +124,7 @@ static struct commit *make(const struct commit_options *o)
     pthread_cond_init(&c->readers.wake, NULL);
     pthread_mutex_init(&c->house_lock, NULL);
     pthread_mutex_init(&c->checkpoint_lock, NULL);
+    pthread_mutex_init(&c->keyspace_lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -133,6 +143,8 @@ static void destroy(struct commit *c)
         store_close(c->store);
     if (c->keys)
         keys_free(c->keys);
+    if (c->logs)
+        logs_free(c->logs);
     if (c->lock_fd >= 0)
         ERR_IGNORE(os_close(c->o.os, c->lock_fd)); // the lock goes with the process at the latest
     pthread_mutex_destroy(&c->readers.lock);
@@ -140,6 +152,7 @@ static void destroy(struct commit *c)
     pthread_mutex_destroy(&c->house_lock);
     pthread_cond_destroy(&c->house_wake);
     pthread_mutex_destroy(&c->checkpoint_lock);
+    pthread_mutex_destroy(&c->keyspace_lock);
     free(c->dir);
     free(c);
 }
@@ -160,8 +173,10 @@ static enum err recover(struct commit *c, struct errmsg *msg)
     uint64_t seed;
     os_random(c->o.os, &seed, sizeof seed);
     // Without a checkpoint the log holds everything, so after replay nothing is only below.
-    if (!(c->keys = keys_new(seed, c->mark.seq == 0)))
+    if (!(c->keys = keys_new(seed, c->mark.seq == 0)) || !(c->logs = logs_new(seed)))
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    if ((e = load_logs(c, msg)))
+        return e;
     atomic_store(&c->floor, c->mark.floor);
     atomic_store(&c->checkpointed, c->mark.seq);
     dir_path(c, "wal", path, sizeof path);

@@ -10,38 +10,13 @@
 //
 // The shards stay locked from 3 to 8, so that the order of sequences is the order of effects on
 // each key.
-#include "commit/commit_int.h"
+#include "commit/log_int.h"
+#include "commit/txn_int.h"
 #include "base/assert.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum { FEW = 4 }; // operations that need no allocation of steps
-
-// One operation as the transaction works on it.
-struct step {
-    uint64_t hash;
-    struct txn_op *op;        // NULL for the idempotency record
-    struct key_entry *before; // resident entry or NULL
-    struct key_entry *next;   // prepared; NULL also where `before` is overwritten
-    struct change change;
-    bool writes;
-    bool overwrites;   // in `before`, which fits: nothing to prepare
-    uint8_t number[8]; // an add's new value, as stored
-};
-
-struct work {
-    struct commit *c;
-    struct txn *t;
-    struct step *steps; // sorted by hash
-    size_t count;       // of steps
-    uint64_t now;       // wall clock ms, read when first needed; see now_ms
-    uint64_t dep;       // of what was read
-    struct key_ref idem;
-    struct buf record; // the idempotency record's value
-    struct errmsg *msg;
-};
 
 // One moment for the whole transaction. Most never ask: only times to live need the clock.
 static uint64_t now_ms(struct work *w)
@@ -94,8 +69,15 @@ static enum err check_shape(struct work *w)
                        w->t->idempotency.n, LIMIT_IDEMPOTENCY_KEY);
     for (size_t i = 0; i < w->t->count; i++) {
         const struct txn_op *op = &w->t->ops[i];
-        if (op->kind > TXN_ADD || op->type >= VALUE_TYPES)
+        if (op->kind > TXN_APPEND || op->type >= VALUE_TYPES)
             return err_set(w->msg, ERR_INVALID, "operation %zu: unknown kind or value type", i);
+        if (op->kind == TXN_APPEND) {
+            enum err e = check_append(c, i, op->append, w->msg);
+            if (e)
+                return e;
+            w->log_count++;
+            continue;
+        }
         if (op->k.key.n == 0)
             return err_set(w->msg, ERR_INVALID, "operation %zu: the key is empty", i);
         if (op->k.key.n > c->o.max_key) {
@@ -167,10 +149,13 @@ static enum err order_steps(struct work *w)
     struct place few[2 * FEW], *p = few;
     if (w->count > FEW && !(p = malloc(2 * w->count * sizeof *p)))
         return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+    size_t n = 0;
     for (size_t i = 0; i < w->t->count; i++)
-        p[i] = (struct place){w->t->ops[i].k.hash, i};
+        if (w->t->ops[i].kind != TXN_APPEND)
+            p[n++] = (struct place){w->t->ops[i].k.hash, i};
     if (w->t->idempotency.n)
-        p[w->t->count] = (struct place){w->idem.hash, w->t->count};
+        p[n++] = (struct place){w->idem.hash, w->t->count};
+    VERIFY(n == w->count);
     struct place *sorted = sort_places(p, p + w->count, w->count);
     for (size_t i = 0; i < w->count; i++)
         w->steps[i] = (struct step){
@@ -254,8 +239,8 @@ static enum err load_locked(struct work *w)
     return gather(w) ? ERR_OK : ERR_COLD;
 }
 
-// Locks and gathers; loads from memory what is missing, as often as needed. ERR_OK: locked.
-static enum err lock_and_gather(struct work *w)
+// Locks and gathers keys; loads from memory what is missing, as often as needed. ERR_OK: locked.
+static enum err lock_and_gather_keys(struct work *w)
 {
     for (int tries = 0;; tries++) {
         lock_shards(w);
@@ -279,6 +264,14 @@ static enum err lock_and_gather(struct work *w)
                                      : err_set(w->msg, e, "cannot read the store: %s", err_text(e));
         }
     }
+}
+
+static enum err lock_and_gather(struct work *w)
+{
+    enum err e = lock_and_gather_keys(w);
+    if (!e && (e = lock_and_gather_logs(w)))
+        unlock_shards(w);
+    return e;
 }
 
 // ---- idempotency: the first result, kept as an entry of SPACE_IDEM, written by the same
@@ -325,6 +318,13 @@ static enum err record_replay(struct work *w, struct slice r)
         op->number = (int64_t)load64(p + 8);
         op->actual = load64(p + 16);
         op->conflict = p[24];
+        if (op->kind == TXN_APPEND) {
+            op->append->first_offset = op->new_version;
+            op->append->end_offset = op->actual;
+            op->append->appended = (uint64_t)op->number;
+            op->append->next_nonce = 0;
+            op->append->timestamp = 0;
+        }
     }
     t->seq = load64(r.p);
     t->replayed = true;
@@ -419,11 +419,13 @@ static enum err plan_all(struct work *w, bool *conflict)
             return e;
         *conflict = *conflict || w->steps[i].op->conflict;
     }
-    return ERR_OK;
+    return plan_logs(w);
 }
 
 static void plan_record(struct work *w, bool conflict)
 {
+    for (size_t i = 0; conflict && i < w->log_count; i++)
+        w->logs[i].bytes = 0;
     for (size_t i = 0; i < w->count; i++) {
         struct step *s = &w->steps[i];
         s->writes = s->writes && !conflict;
@@ -469,7 +471,10 @@ static enum err prepare(struct work *w)
             return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
         }
     }
-    return ERR_OK;
+    enum err e = prepare_logs(w);
+    if (e)
+        discard(w, w->count);
+    return e;
 }
 
 static bool logged(const struct work *w, size_t i)
@@ -477,6 +482,11 @@ static bool logged(const struct work *w, size_t i)
     bool bug = (VARVE_BUG == 17 && !w->steps[i].op) ||       // the first result is not logged
                (VARVE_BUG == 18 && i > 0 && w->steps[i].op); // half a transaction is
     return w->steps[i].writes && !bug;
+}
+
+static bool appends(const struct work *w, size_t i)
+{
+    return w->logs[i].bytes && !(VARVE_BUG == 30 && w->count); // only half of a mixed one is logged
 }
 
 // Encodes what is written and appends it. *seq stays 0 if nothing is.
@@ -489,6 +499,9 @@ static enum err append(struct work *w, uint64_t *seq)
     for (size_t i = 0; i < w->count; i++)
         if (logged(w, i))
             bytes += op_size(&w->steps[i].change);
+    for (size_t i = 0; i < w->log_count; i++)
+        if (appends(w, i))
+            bytes += op_size(&w->logs[i].change);
     if (bytes == 0)
         return ERR_OK;
     if (bytes > LIMIT_WAL_FRAME)
@@ -502,6 +515,9 @@ static enum err append(struct work *w, uint64_t *seq)
     for (size_t i = 0; i < w->count; i++)
         if (logged(w, i))
             op_append(&b, &w->steps[i].change);
+    for (size_t i = 0; i < w->log_count; i++)
+        if (appends(w, i))
+            op_append(&b, &w->logs[i].change);
     VERIFY(buf_len(&b) == bytes);
     enum err e = wal_append(w->c->wal, buf_slice(&b), seq);
     if (b.data != small)
@@ -542,6 +558,7 @@ static void publish(struct work *w, uint64_t seq)
     for (size_t i = 0; i < w->count; i++)
         if (i == 0 || keys_shard(w->steps[i].hash) != keys_shard(w->steps[i - 1].hash))
             trim_shard(w->c, keys_shard(w->steps[i].hash));
+    publish_logs(w, seq);
 }
 
 // Steps 4 to 7, shards locked.
@@ -564,6 +581,7 @@ static enum err execute(struct work *w)
         return e;
     if ((e = append(w, &seq))) {
         discard(w, w->count);
+        discard_logs(w);
         return e;
     }
     emit_old(w);
@@ -581,10 +599,22 @@ static struct key_ref idem_ref(const struct commit *c, const struct txn *t)
                             SPACE_IDEM};
 }
 
+// Memory for the steps, in place of the few on the stack.
+static enum err steps_new(struct work *w)
+{
+    w->count = w->t->count - w->log_count + (w->t->idempotency.n ? 1 : 0);
+    if (w->count > FEW && !(w->steps = malloc(w->count * sizeof *w->steps)))
+        return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+    if (w->log_count > FEW_LOGS && !(w->logs = malloc(w->log_count * sizeof *w->logs)))
+        return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+    return ERR_OK;
+}
+
 enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg)
 {
     struct step few[FEW];
-    struct work w = {.c = c, .t = t, .msg = msg, .steps = few};
+    struct log_step few_logs[FEW_LOGS];
+    struct work w = {.c = c, .t = t, .msg = msg, .steps = few, .logs = few_logs};
     *dep = 0;
     t->seq = 0;
     t->replayed = false;
@@ -595,21 +625,23 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
         count(&c->refused, e == ERR_NO_SPACE);
         return err_set(msg, e, "%s", err_text(e));
     }
-    w.count = t->count + (t->idempotency.n ? 1 : 0);
-    if (w.count > FEW && !(w.steps = malloc(w.count * sizeof *w.steps)))
-        return err_set(msg, ERR_NO_MEMORY, "out of memory");
     if (t->idempotency.n)
         w.idem = idem_ref(c, t);
-    if (!(e = order_steps(&w)) && !(e = find_twice(&w)) && !(e = lock_and_gather(&w))) {
+    if (!(e = steps_new(&w)) && !(e = order_steps(&w)) && !(e = find_twice(&w)) &&
+        !(e = order_log_steps(&w)) && !(e = lock_and_gather(&w))) {
         e = execute(&w);
+        unlock_logs(&w);
         unlock_shards(&w);
         *dep = c->o.relaxed || VARVE_BUG == 12 ? 0 : w.dep;
         if (e == ERR_CONFLICT)
             count(&c->conflicts, 1);
     }
     buf_release(&w.record);
+    buf_release(&w.encoded);
     if (w.steps != few)
         free(w.steps);
+    if (w.logs != few_logs)
+        free(w.logs);
     return e;
 }
 
@@ -618,6 +650,8 @@ size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *re
     size_t n = 0;
     for (size_t i = 0; i <= t->count && n < cap; i++) {
         struct key_ref k;
+        if (i < t->count && t->ops[i].kind == TXN_APPEND)
+            continue;
         if (i < t->count)
             k = t->ops[i].k;
         else if (t->idempotency.n)

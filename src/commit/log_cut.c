@@ -1,0 +1,279 @@
+// Taking records out of logs: trim, erase, and the retention that keyspaces ask for. Offsets are
+// never given again and nonces stay known.
+#include "commit/log_int.h"
+#include "base/assert.h"
+#include <stdlib.h>
+
+// Logs that something was taken out of a log. Shard locked.
+static enum err log_the_cut(struct commit *c, enum change_kind kind, const struct log *l,
+                            uint64_t offset, uint64_t *seq)
+{
+    struct change ch = {.kind = kind,
+                        .keyspace = l->keyspace->id,
+                        .key = log_key(l),
+                        .log = l->id,
+                        .offset = offset};
+    struct buf b;
+    buf_init(&b, op_size(&ch));
+    enum err e = buf_reserve(&b, op_size(&ch));
+    if (!e) {
+        op_append(&b, &ch);
+        if (VARVE_BUG == 25 && kind == CHANGE_TRIM)
+            *seq = wal_last(c->wal); // applied, not logged
+        else
+            e = wal_append(c->wal, buf_slice(&b), seq);
+    }
+    buf_release(&b);
+    return e;
+}
+
+// Shard locked. ERR_COLD with *cold.
+static enum err try_trim(struct commit *c, struct log *l, uint64_t before, uint64_t *cold)
+{
+    struct log_cut cut = {0};
+    uint64_t seq = 0;
+    if (before <= l->first)
+        return ERR_OK;
+    enum err e = log_trim_prepare(c->logs, l, before, &cut, cold);
+    if (!e && (e = log_the_cut(c, CHANGE_TRIM, l, before, &seq)))
+        log_cut_discard(c->logs, &cut);
+    if (e)
+        return e;
+    log_trim(c->logs, l, before, &cut, seq);
+    count(&c->trims, 1);
+    return ERR_OK;
+}
+
+static enum err try_erase(struct commit *c, struct log *l, uint64_t offset, uint64_t *cold)
+{
+    struct log_cut cut = {0};
+    uint64_t seq = 0;
+    enum err e = log_erase_prepare(c->logs, l, offset, &cut, cold);
+    if (e)
+        return e;
+    if (cut.removed == 0)
+        e = ERR_MISSING;
+    else
+        e = log_the_cut(c, CHANGE_ERASE, l, offset, &seq);
+    if (e) {
+        log_cut_discard(c->logs, &cut);
+        return e;
+    }
+    log_erase(c->logs, l, &cut, seq);
+    count(&c->erased, 1);
+    return ERR_OK;
+}
+
+// These callers may wait: for up to half a minute, for checkpoints to make room.
+static enum err admit_patiently(struct commit *c)
+{
+    enum err e = admit_write(c);
+    for (int i = 0; i < 3000 && e == ERR_FULL; i++) {
+        os_sleep_us(c->o.os, 10000);
+        e = admit_write(c);
+    }
+    return e;
+}
+
+// What is to be done to a log, once what it needs is in memory.
+struct cut_job {
+    bool erase;
+    struct log_from at; // erase: its offset
+    uint64_t before;    // trim: 0 until `at` was found
+};
+
+// Shard locked.
+static enum err try_cut(struct commit *c, struct log *l, struct cut_job *j, uint64_t *cold)
+{
+    enum err e = ERR_OK;
+    if (j->erase)
+        return try_erase(c, l, j->at.offset, cold);
+    if (j->at.start == LOG_START_OFFSET)
+        j->before = j->at.offset;
+    else if (!j->before)
+        e = log_seek(c->logs, l, &j->at, &j->before, cold);
+    if (e)
+        return e;
+    return try_trim(c, l, j->before < l->end ? j->before : l->end, cold);
+}
+
+static enum err cut(struct commit *c, const struct log_name *name, struct cut_job *j,
+                    uint64_t *first, uint64_t *dep, struct errmsg *msg)
+{
+    char text[NAME_TEXT];
+    struct keyspace *k;
+    enum err e = check_log_name(c, name, msg);
+    *dep = 0;
+    if (e || (e = find_keyspace(c, name->keyspace, &k, msg)))
+        return e;
+    if ((e = admit_patiently(c)))
+        return err_set(msg, e, "%s", err_text(e));
+    uint64_t hash = logs_hash(c->logs, k->id, name->key);
+    for (;;) {
+        uint64_t cold = 0;
+        logs_lock(c->logs, logs_shard(hash));
+        struct log *l = logs_find(c->logs, hash, k, name->key);
+        if (l) {
+            e = try_cut(c, l, j, &cold);
+            *first = l->first;
+            *dep = log_dep(c, l);
+        }
+        logs_unlock(c->logs, logs_shard(hash));
+        if (!l)
+            return err_set(msg, ERR_MISSING, "no log \"%s\"", quote_name(name->key, text));
+        if (e == ERR_COLD && !(e = load_log_part(c, l, cold, false)))
+            continue;
+        commit_kick(c);
+        if (e == ERR_MISSING)
+            return err_set(msg, e, "no record at offset %llu", (unsigned long long)j->at.offset);
+        return e ? err_set(msg, e, "%s", err_text(e)) : ERR_OK;
+    }
+}
+
+enum err commit_log_trim(struct commit *c, const struct log_name *name, const struct log_from *to,
+                         uint64_t *first_offset, uint64_t *dep, struct errmsg *msg)
+{
+    struct cut_job j = {.at = *to};
+    if (to->start != LOG_START_OFFSET && to->start != LOG_START_TIME)
+        return err_set(msg, ERR_INVALID, "a log is trimmed before an offset or a timestamp");
+    j.at.direction = LOG_FORWARDS;
+    return cut(c, name, &j, first_offset, dep, msg);
+}
+
+enum err commit_log_erase(struct commit *c, const struct log_name *name, uint64_t offset,
+                          uint64_t *dep, struct errmsg *msg)
+{
+    struct cut_job j = {.erase = true, .at = {.start = LOG_START_OFFSET, .offset = offset}};
+    uint64_t first;
+    return cut(c, name, &j, &first, dep, msg);
+}
+
+// ---- retention
+
+#define RETAIN_LATEST_MS 3600000u // a log is looked at for its records' age this often at least
+
+struct over {
+    struct log **v;
+    size_t n, max;
+    uint64_t now_us;
+};
+
+static bool over_count(const struct log *l)
+{
+    uint64_t most = atomic_load_explicit(&l->keyspace->max_records, memory_order_relaxed);
+    return most && l->records > most;
+}
+
+static bool over_bytes(const struct log *l)
+{
+    uint64_t most = atomic_load_explicit(&l->keyspace->max_bytes, memory_order_relaxed);
+    return most && l->bytes > most;
+}
+
+static bool over_age(const struct log *l, uint64_t now_us)
+{
+    uint64_t most = atomic_load_explicit(&l->keyspace->max_age_ms, memory_order_relaxed);
+    return most && l->records && l->retain_ms <= now_us / 1000;
+}
+
+static void look_at_log(void *arg, struct log *l)
+{
+    struct over *o = arg;
+    if (o->n < o->max && (over_count(l) || over_bytes(l) || over_age(l, o->now_us)))
+        o->v[o->n++] = l;
+}
+
+static void later(uint64_t *before, uint64_t offset)
+{
+    if (offset > *before)
+        *before = offset;
+}
+
+// The offset that what is kept of the log begins with. Shard locked.
+static enum err kept_from(struct commit *c, struct log *l, uint64_t now_us, uint64_t *before,
+                          uint64_t *cold)
+{
+    const struct keyspace *k = l->keyspace;
+    uint64_t offset;
+    enum err e = ERR_OK;
+    *before = l->first;
+    if (over_count(l)) {
+        if ((e = log_skip(c->logs, l, l->records - k->max_records, 0, &offset, cold)))
+            return e;
+        later(before, offset);
+    }
+    if (over_bytes(l)) {
+        if ((e = log_skip(c->logs, l, 0, l->bytes - k->max_bytes, &offset, cold)))
+            return e;
+        later(before, offset);
+    }
+    if (over_age(l, now_us)) {
+        uint64_t age = atomic_load(&k->max_age_ms), now_ms = now_us / 1000;
+        uint64_t oldest = now_ms > age ? now_ms - age : 0;
+        struct log_from from = {.start = LOG_START_TIME,
+                                .time = (int64_t)(k->server_time ? oldest * 1000 : oldest)};
+        if ((e = log_seek(c->logs, l, &from, &offset, cold)))
+            return e;
+        later(before, offset);
+        l->retain_ms = now_ms + (age / 10 < RETAIN_LATEST_MS ? age / 10 : RETAIN_LATEST_MS);
+    }
+    return e;
+}
+
+static enum err retain_log(struct commit *c, struct log *l, uint64_t now_us)
+{
+    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    for (;;) {
+        uint64_t before, had, cold = 0;
+        logs_lock(c->logs, shard);
+        had = l->records;
+        enum err e = kept_from(c, l, now_us, &before, &cold);
+        if (!e)
+            e = try_trim(c, l, before, &cold);
+        uint64_t gone = had - l->records;
+        logs_unlock(c->logs, shard);
+        count(&c->retained_out, gone);
+        if (e != ERR_COLD || (e = load_log_part(c, l, cold, false)))
+            return e;
+    }
+}
+
+static bool any_policy(const struct commit *c)
+{
+    for (uint32_t id = 1; id <= logs_keyspace_count(c->logs); id++) {
+        const struct keyspace *k = logs_keyspace_id(c->logs, id);
+        if (atomic_load(&k->max_age_ms) || atomic_load(&k->max_bytes) ||
+            atomic_load(&k->max_records))
+            return true;
+    }
+    return false;
+}
+
+bool retain_logs(struct commit *c, size_t max)
+{
+    struct over o = {.max = max, .now_us = os_wall_us(c->o.os)};
+    if (!any_policy(c) || admit_write(c) || !(o.v = malloc(max * sizeof(struct log *))))
+        return false;
+    uint64_t begin = os_mono_ns(c->o.os);
+    for (unsigned s = 0; s < LOGS_SHARDS && o.n < max; s++) {
+        logs_lock(c->logs, s);
+        logs_each(c->logs, s, look_at_log, &o);
+        logs_unlock(c->logs, s);
+    }
+    for (size_t i = 0; i < o.n; i++)
+        if (retain_log(c, o.v[i], o.now_us))
+            break; // the next round tries again
+    free(o.v);
+    if (o.n)
+        commit_kick(c);
+    count(&c->retention_runs, 1);
+    count(&c->retention_ns, os_mono_ns(c->o.os) - begin);
+    return o.n == max;
+}
+
+void trim_log_shard(struct commit *c, unsigned shard)
+{
+    uint64_t all = logs_bytes(c->logs);
+    if (all > c->logs_limit || all + keys_bytes(c->keys) > c->table_limit)
+        logs_evict(c->logs, shard, c->logs_limit / LOGS_SHARDS);
+}

@@ -1,0 +1,97 @@
+// What the files of the commit room that deal with logs share.
+//
+//   log.c        keyspaces, metadata, listings, flush
+//   log_txn.c    a transaction's appends
+//   log_read.c   pages
+//   log_watch.c  tails' waits
+//   log_cut.c    trim, erase, retention
+//   log_load.c   bringing indexes and chunks in from the store below
+//   log_rows.c   how the store below holds logs
+//   log_save.c   checkpoints' and recovery's part
+#ifndef VARVE_COMMIT_LOG_INT_H
+#define VARVE_COMMIT_LOG_INT_H
+
+#include "commit/commit_int.h"
+
+// ---- log_rows.c
+enum row_kind { ROW_KEYSPACE = 1, ROW_LOG = 2, ROW_META = 3, ROW_CHUNK = 4 };
+#define ROW_KEY 17
+// Each fills `key` and returns the part used.
+struct slice row_keyspace_key(uint8_t key[ROW_KEY], uint32_t id);
+struct slice row_log_key(uint8_t key[ROW_KEY], uint64_t log);
+struct slice row_chunk_key(uint8_t key[ROW_KEY], enum row_kind kind, uint64_t log, uint64_t first);
+// True, with the chunk's first offset, if `key` is that of such a row of this log.
+bool row_is_chunk_of(struct slice key, enum row_kind kind, uint64_t log, uint64_t *first);
+
+struct log_row {
+    uint64_t id, first, end;
+    u128 next_nonce;
+    int64_t last_time;
+    uint64_t records, bytes, swept, seq;
+    uint32_t keyspace;
+    struct slice key;
+};
+MUST_USE enum err row_put_keyspace(struct buf *b, const struct keyspace *k);
+MUST_USE enum err row_put_log(struct buf *b, const struct log *l);
+MUST_USE enum err row_put_meta(struct buf *b, const struct chunk_meta *m);
+// ERR_DAMAGED. Slices point into key and value.
+MUST_USE enum err row_get_keyspace(struct slice key, struct slice value, struct change *ch);
+MUST_USE enum err row_get_log(struct slice key, struct slice value, struct log_row *r);
+MUST_USE enum err row_get_meta(uint64_t first, struct slice value, struct chunk_meta *m);
+
+// The space that holds the logs of a keyspace.
+static inline enum store_space log_space(const struct keyspace *k)
+{
+    return k->server_time ? STORE_EVENTS : STORE_LOGS;
+}
+
+// ---- log.c
+// The keyspace of a name; ERR_NO_KEYSPACE with msg. ERR_INVALID, ERR_TOO_BIG for names that none
+// can have.
+MUST_USE enum err find_keyspace(struct commit *c, struct slice name, struct keyspace **k,
+                                struct errmsg *msg);
+MUST_USE enum err check_log_name(const struct commit *c, const struct log_name *name,
+                                 struct errmsg *msg);
+// The sequence that an answer which shows the log's last change, or records below `end`, rests on.
+uint64_t log_dep(const struct commit *c, const struct log *l);
+uint64_t log_dep_below(const struct commit *c, const struct log *l, uint64_t end);
+// For people: the name in quotes, what is not printable as \xNN, cut after 64 bytes.
+#define NAME_TEXT 300
+const char *quote_name(struct slice name, char text[NAME_TEXT]);
+
+// ---- log_load.c
+// Brings in what ERR_COLD named: the chunk that begins at `first`, or the index for 0. Unlocked.
+// memory_only: ERR_COLD where that takes the disk.
+MUST_USE enum err load_log_part(struct commit *c, struct log *l, uint64_t first, bool memory_only);
+
+// ---- log_watch.c
+// Wakes those that wait for the log with this hash to reach `end`. Its shard locked.
+void wake_watches(struct commit *c, uint64_t hash, uint64_t end);
+
+// ---- log_cut.c
+// Trims logs that are over their keyspace's policy; about `max` of them. True if there may be more.
+bool retain_logs(struct commit *c, size_t max);
+// Evicts from a locked shard of logs when memory is over its limit.
+void trim_log_shard(struct commit *c, unsigned shard);
+
+// ---- log_save.c
+struct log_pins {
+    struct log_pin *v; // sorted by space and log id
+    size_t n, cap;
+    struct keyspace **keyspaces; // changed ones, by id
+    uint64_t *keyspace_seqs;     // as of which
+    size_t keyspace_count;
+    bool failed;
+};
+void log_pins_take(struct commit *c, struct log_pins *p);
+MUST_USE enum err log_pins_write(struct commit *c, struct store_writer *w,
+                                 const struct log_pins *p);
+// Frees; `written`: they are below now.
+void log_pins_done(struct commit *c, struct log_pins *p, bool written);
+// Recovery: reads keyspaces and the headers of all logs.
+MUST_USE enum err load_logs(struct commit *c, struct errmsg *msg);
+// Applies a logged change.
+MUST_USE enum err apply_log_change(struct commit *c, const struct change *ch, uint64_t seq,
+                                   struct errmsg *msg);
+
+#endif

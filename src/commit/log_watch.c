@@ -1,0 +1,59 @@
+// Tails' waits: for each shard of logs a list, under the shard's lock, of who waits for what.
+#include "commit/log_int.h"
+
+static void take(struct log_watch *w)
+{
+    *w->link = w->next;
+    if (w->next)
+        w->next->link = w->link;
+    w->link = NULL;
+}
+
+enum err commit_log_watch(struct commit *c, const struct log_name *name, uint64_t offset,
+                          struct log_watch *w, struct errmsg *msg)
+{
+    struct keyspace *k;
+    enum err e = check_log_name(c, name, msg);
+    if (e || (e = find_keyspace(c, name->keyspace, &k, msg)))
+        return e;
+    w->hash = logs_hash(c->logs, k->id, name->key);
+    w->shard = logs_shard(w->hash);
+    w->offset = offset;
+    logs_lock(c->logs, w->shard);
+    const struct log *l = logs_find(c->logs, w->hash, k, name->key);
+    if (l && l->end > offset) {
+        e = ERR_AGAIN;
+    } else {
+        struct log_watch **first = &c->watches[w->shard];
+        w->next = *first;
+        w->link = first;
+        if (w->next)
+            w->next->link = &w->next;
+        *first = w;
+    }
+    logs_unlock(c->logs, w->shard);
+    return e;
+}
+
+bool commit_log_unwatch(struct commit *c, struct log_watch *w)
+{
+    logs_lock(c->logs, w->shard);
+    bool waiting = w->link != NULL;
+    if (waiting)
+        take(w);
+    logs_unlock(c->logs, w->shard);
+    return waiting;
+}
+
+// Two logs of one hash wake each other's tails, which then wait again.
+void wake_watches(struct commit *c, uint64_t hash, uint64_t end)
+{
+    struct log_watch *next;
+    for (struct log_watch *w = c->watches[logs_shard(hash)]; w; w = next) {
+        next = w->next;
+        if (w->hash != hash || w->offset >= end)
+            continue;
+        take(w);
+        w->wake(w->arg); // w may be gone after this
+    }
+}
