@@ -222,7 +222,7 @@ static enum err kept_from(struct commit *c, struct log *l, uint64_t now_us, uint
 
 static enum err retain_log(struct commit *c, struct log *l, uint64_t now_us)
 {
-    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    unsigned shard = l->shard;
     for (;;) {
         uint64_t before, had, cold = 0;
         logs_lock(c->logs, shard);

@@ -24,10 +24,7 @@ struct slice row_chunk_key(uint8_t key[ROW_KEY], enum row_kind kind, uint64_t lo
 bool row_is_chunk_of(struct slice key, enum row_kind kind, uint64_t log, uint64_t *first);
 
 struct log_row {
-    uint64_t id, first, end;
-    u128 next_nonce;
-    int64_t last_time;
-    uint64_t records, bytes, swept, seq;
+    struct log header; // what log_restore takes, and id
     uint32_t keyspace;
     struct slice key;
 };

@@ -41,8 +41,10 @@ static enum err read_metas(struct commit *c, const struct log *l, struct metas *
     struct chunk_meta one;
     uint64_t first;
     m->n = 0;
-    enum err e = store_iter_new(c->store, log_space(l->keyspace),
-                                row_chunk_key(key, ROW_META, l->id, 0), &it);
+    uint8_t end[ROW_KEY];
+    enum err e =
+        store_iter_range(c->store, log_space(l->keyspace), row_chunk_key(key, ROW_META, l->id, 0),
+                         row_chunk_key(end, ROW_META, l->id + 1, 0), &it);
     if (e)
         return e;
     for (; !e && store_iter_valid(it); store_iter_next(it)) {
@@ -59,7 +61,7 @@ static enum err read_metas(struct commit *c, const struct log *l, struct metas *
 
 static enum err load_index(struct commit *c, struct log *l)
 {
-    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    unsigned shard = l->shard;
     struct metas m = {0};
     enum err e;
     for (bool again = true; again;) {
@@ -90,7 +92,7 @@ static enum err check_chunk(const struct log *l, uint64_t first, struct slice by
 
 static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool memory_only)
 {
-    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    unsigned shard = l->shard;
     uint8_t key[ROW_KEY];
     struct buf b;
     enum err e;
@@ -102,17 +104,17 @@ static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool
                       memory_only, &b);
         if (e && e != ERR_MISSING)
             break;
-        bool missing = e == ERR_MISSING; // swept meanwhile, or damage
-        if (!missing && (e = check_chunk(l, first, buf_slice(&b))))
+        if (!e && (e = check_chunk(l, first, buf_slice(&b))))
             break;
+        e = ERR_OK; // what is missing may have been swept meanwhile
         logs_lock(c->logs, shard);
         again = atomic_load(&c->ingests) != ingests;
-        if (!again && !missing) {
+        if (!again) {
             trim_log_shard(c, shard);
             e = log_load_chunk(c->logs, l, first, buf_slice(&b));
+            if (!e && log_lacks_chunk(l, first))
+                e = damaged(l, first, "its bytes are missing");
             count(&c->cold_reads, 1);
-        } else if (!again) {
-            e = damaged(l, first, "its bytes are missing");
         }
         logs_unlock(c->logs, shard);
     }

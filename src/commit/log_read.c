@@ -181,9 +181,11 @@ static enum err gather_all(struct reading *r, struct log_spans *s, uint64_t reco
         if ((e = grow(s)))
             return e;
         e = gather(r, s, records, bytes, dep, &cold);
-        if (e == ERR_COLD && (e = load_log_part(r->c, r->log, cold, !r->q->may_block)))
+        if (e == ERR_COLD)
+            e = load_log_part(r->c, r->log, cold, !r->q->may_block);
+        else if (!r->log || r->ended || s->count < s->cap)
             return e;
-        if (e || !r->log || (!cold && (r->ended || s->count < s->cap)))
+        if (e)
             return e;
     }
     return ERR_AGAIN;

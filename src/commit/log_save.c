@@ -72,7 +72,7 @@ void log_pins_done(struct commit *c, struct log_pins *p, bool written)
 {
     for (size_t i = 0; i < p->n; i++) {
         const struct log *l = p->v[i].log;
-        unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+        unsigned shard = l->shard;
         logs_lock(c->logs, shard);
         if (written) {
             logs_written(c->logs, &p->v[i]);
@@ -127,13 +127,14 @@ static enum err sweep(struct commit *c, struct store_writer *w, enum store_space
     uint64_t first;
     if (p->sweep_from >= p->sweep_to || VARVE_BUG == 29)
         return ERR_OK;
-    enum err e = store_iter_new(c->store, space,
-                                row_chunk_key(key, ROW_META, p->log->id, p->sweep_from), &it);
+    uint8_t end[ROW_KEY];
+    enum err e =
+        store_iter_range(c->store, space, row_chunk_key(key, ROW_META, p->log->id, p->sweep_from),
+                         row_chunk_key(end, ROW_META, p->log->id, p->sweep_to), &it);
     if (e)
         return e;
     for (; !e && store_iter_valid(it); store_iter_next(it)) {
-        if (!row_is_chunk_of(store_iter_key(it), ROW_META, p->log->id, &first) ||
-            first >= p->sweep_to)
+        if (!row_is_chunk_of(store_iter_key(it), ROW_META, p->log->id, &first))
             break;
         e = store_add(w, space, row_chunk_key(key, kind, p->log->id, first),
                       (struct slice){NULL, 0});
@@ -199,15 +200,14 @@ static enum err load_header(struct commit *c, const struct log_row *r)
     uint64_t hash = logs_hash(c->logs, k->id, r->key);
     unsigned shard = logs_shard(hash);
     logs_lock(c->logs, shard);
-    struct log *l = logs_prepare(c->logs, hash, k, r->key, r->id);
+    struct log *l = logs_prepare(c->logs, hash, k, r->key, r->header.id);
     if (l) {
         logs_publish(c->logs, hash, l);
-        log_restore(c->logs, l, r->first, r->end, r->next_nonce, r->last_time, r->records, r->bytes,
-                    r->swept, r->seq);
+        log_restore(c->logs, l, &r->header);
     }
     logs_unlock(c->logs, shard);
-    if (r->id > atomic_load(&c->log_ids))
-        atomic_store(&c->log_ids, r->id);
+    if (r->header.id > atomic_load(&c->log_ids))
+        atomic_store(&c->log_ids, r->header.id);
     return l ? ERR_OK : ERR_NO_MEMORY;
 }
 
@@ -233,13 +233,10 @@ enum err load_logs(struct commit *c, struct errmsg *msg)
     enum err e = ERR_OK;
     for (int i = 0; i < 2 && !e; i++) {
         struct store_iter *it;
-        if ((e = store_iter_new(c->store, spaces[i], slice_of("", 0), &it)))
+        if ((e = store_iter_range(c->store, spaces[i], slice_of("", 0), slice_of("\3", 1), &it)))
             return err_set(msg, e, "cannot read the logs in the store: %s", err_text(e));
         for (; !e && store_iter_valid(it); store_iter_next(it)) {
-            struct slice key = store_iter_key(it);
-            if (key.n && key.p[0] > ROW_LOG)
-                break;
-            if ((e = load_row(c, key, store_iter_value(it))))
+            if ((e = load_row(c, store_iter_key(it), store_iter_value(it))))
                 err_set(msg, e, "a row of a log or keyspace in the store: %s", err_text(e));
         }
         if (!e)
@@ -256,7 +253,7 @@ static enum err warmly(struct commit *c, struct log *l, const struct change *ch,
                        enum err (*change)(struct commit *c, struct log *l, const struct change *ch,
                                           uint64_t seq, uint64_t *cold))
 {
-    unsigned shard = logs_shard(logs_hash(c->logs, l->keyspace->id, log_key(l)));
+    unsigned shard = l->shard;
     enum err e;
     do {
         uint64_t cold = 0;

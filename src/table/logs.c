@@ -294,6 +294,20 @@ struct log *logs_prepare(struct logs *l, uint64_t hash, struct keyspace *k, stru
     return log;
 }
 
+void log_restore(struct logs *l, struct log *log, const struct log *image)
+{
+    VERIFY(log->index == &l->empty && log->end == 1);
+    log->index = NULL;
+    log->first = image->first;
+    log->end = log->settled = image->end;
+    log->next_nonce = image->next_nonce;
+    log->last_time = image->last_time;
+    log->records = image->records;
+    log->bytes = image->bytes;
+    log->swept = image->swept;
+    log->seq = log->stored_seq = image->seq;
+}
+
 void logs_discard(struct logs *l, struct log *unpublished)
 {
     VERIFY(!unpublished->listed && unpublished->resident == 0);

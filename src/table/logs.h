@@ -97,6 +97,7 @@ struct log {
     uint64_t bytes;      // there now, as encoded
     uint64_t seq;        // of the last change
     uint64_t settled;    // records below this offset were durable when the last change was made
+    uint64_t retain_ms;  // commit/: when its age is looked at again
     uint64_t swept;      // rows below of chunks before this offset are gone
     uint64_t stored_seq; // of the change that is below; < seq: dirty
     uint32_t resident;   // blocks
@@ -153,6 +154,8 @@ struct log *logs_prepare(struct logs *l, uint64_t hash, struct keyspace *k, stru
 void logs_discard(struct logs *l, struct log *unpublished);
 void logs_publish(struct logs *l, uint64_t hash, struct log *prepared);
 
+// Recovery: the header of a log made just now, as it is below; its index is not loaded.
+void log_restore(struct logs *l, struct log *log, const struct log *image);
 // Gives a log without an index the metas of its chunks, in rising order.
 MUST_USE enum err log_load_index(struct logs *l, struct log *log, const struct chunk_meta *m,
                                  size_t count);
@@ -160,6 +163,9 @@ MUST_USE enum err log_load_index(struct logs *l, struct log *log, const struct c
 // resident already, has other bytes by now, or is gone.
 MUST_USE enum err log_load_chunk(struct logs *l, struct log *log, uint64_t first,
                                  struct slice bytes);
+
+// True if the log has a chunk of this name that is not resident.
+bool log_lacks_chunk(const struct log *log, uint64_t first);
 
 // Appending: true if log_reserve and log_append need nothing from below; otherwise *first is the
 // chunk to load (0: the index).
@@ -226,6 +232,11 @@ struct log_spans {
 MUST_USE enum err log_gather(struct logs *l, struct log *log, enum log_direction d,
                              uint64_t *offset, uint64_t max_records, uint64_t max_bytes,
                              struct log_spans *spans, uint64_t *first);
+
+// The offset before which at least `records` records and at least `bytes` bytes of them lie, or
+// log->end. ERR_COLD with *first.
+MUST_USE enum err log_skip(struct logs *l, struct log *log, uint64_t records, uint64_t bytes,
+                           uint64_t *offset, uint64_t *first);
 
 // Checkpoints: what a dirty log has to put below, as of now. References blocks; the log may change
 // meanwhile.

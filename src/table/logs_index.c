@@ -219,6 +219,12 @@ struct chunk *index_find(const struct log_index *x, uint64_t first)
     return at != INDEX_NONE && x->chunks[at].meta.first == first ? &x->chunks[at] : NULL;
 }
 
+bool log_lacks_chunk(const struct log *log, uint64_t first)
+{
+    const struct chunk *c = log->index ? index_find(log->index, first) : NULL;
+    return c && !c->block && c->meta.bytes > 0;
+}
+
 static struct time_span times_at(const struct log_index *x, unsigned level, uint32_t at)
 {
     if (level > 0)

@@ -123,6 +123,44 @@ enum err log_seek(struct logs *l, struct log *log, const struct log_from *from, 
     return ERR_OK;
 }
 
+enum err log_skip(struct logs *l, struct log *log, uint64_t records, uint64_t bytes,
+                  uint64_t *offset, uint64_t *first)
+{
+    (void)l;
+    const struct log_index *x = log->index;
+    *first = 0;
+    *offset = log->end;
+    if (!x)
+        return ERR_COLD;
+    for (uint32_t i = x->begin; i < x->end; i++) {
+        const struct chunk *c = &x->chunks[i];
+        if (c->meta.records <= records || c->meta.bytes <= bytes) { // all of it is to be skipped
+            records -= records < c->meta.records ? records : c->meta.records;
+            bytes -= bytes < c->meta.bytes ? bytes : c->meta.bytes;
+            continue;
+        }
+        if (records == 0 && bytes == 0) {
+            *offset = c->meta.first > log->first ? c->meta.first : log->first;
+            return ERR_OK;
+        }
+        if (!c->block) {
+            *first = c->meta.first;
+            return ERR_COLD;
+        }
+        for (uint32_t at = 0; at < c->block->len;) {
+            if (records == 0 && bytes == 0) {
+                *offset = record_offset(c->block->bytes + at);
+                return ERR_OK;
+            }
+            uint64_t size = record_span(c->block->bytes + at);
+            records -= records > 0;
+            bytes -= bytes > size ? size : bytes;
+            at += (uint32_t)size;
+        }
+    }
+    return ERR_OK;
+}
+
 // ---- gathering
 
 // The part of a chunk that is taken: `span`, and whether nothing is left of the chunk in the

@@ -284,7 +284,8 @@ static void read_all(struct fix *f)
         assert_int_equal(page.records, seen);
         assert_int_equal(page.bytes, bytes);
         assert_true(seen <= q.max_records && (seen <= 1 || bytes <= q.max_bytes));
-        assert_int_equal(page.end_offset, m->end);
+        // Of what is not durable an answer speaks only if it waits for that.
+        assert_true(page.end_offset == m->end || (dep == 0 && page.end_offset < m->end));
         assert_int_equal(page.first_offset, m->first);
         more = page.more;
         if (more && !q.filter)
@@ -320,7 +321,7 @@ static void check_meta(struct fix *f)
 static void test_model(void **state)
 {
     struct fix *f = *state;
-    for (int round = 0; round < 1200; round++) {
+    for (int round = 0; round < 3000; round++) {
         switch (random_below(f, 12)) {
         case 0:
             trim_some(f);
