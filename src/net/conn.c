@@ -80,6 +80,11 @@ void conn_unhold(struct conn *c)
     c->holds--;
 }
 
+bool conn_held(const struct conn *c)
+{
+    return c->holds > 0;
+}
+
 void conn_resume(struct conn *c)
 {
     struct loop *l = c->loop;

@@ -117,6 +117,8 @@ void conn_deadline(struct conn *c, uint64_t ms);
 void conn_hold(struct conn *c);
 // Takes a hold back on the loop's thread, when handing over did not come about: resumes nothing.
 void conn_unhold(struct conn *c);
+// A hold is not dropped yet: a conn_resume is still to come, or to be delivered.
+bool conn_held(const struct conn *c);
 // From any thread, once for each conn_hold: ends the wait begun by CONN_WAIT (also before on_input
 // has returned it) and drops the hold. If the connection died meanwhile, on_input is not called
 // again.

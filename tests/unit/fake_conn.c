@@ -16,11 +16,22 @@ struct conn *fake_conn_new(const struct protocol *p)
     return c;
 }
 
+// Holds are dropped when the resumes are delivered, not when they are made.
+static void deliver(struct conn *c)
+{
+    VERIFY(c->holds >= c->resumes);
+    c->holds -= c->resumes;
+    c->resumes = 0;
+}
+
 void fake_conn_free(struct conn *c)
 {
+    if (c->protocol->on_dead)
+        c->protocol->on_dead(c);
+    deliver(c);
+    VERIFY(c->holds == 0);
     if (c->protocol->on_close)
         c->protocol->on_close(c);
-    VERIFY(c->holds == 0);
     buf_release(&c->in);
     buf_release(&c->out);
     free(c->state);
@@ -36,12 +47,14 @@ static void verdict(struct conn *c, enum conn_verdict v)
 
 void fake_conn_run(struct conn *c)
 {
-    while (!c->closed && (!c->waiting || c->resumed)) {
-        c->resumed = false;
+    while (!c->closed && (!c->waiting || c->resumes)) {
+        deliver(c);
         verdict(c, c->protocol->on_input(c));
-        if (!c->resumed)
+        if (!c->resumes)
             return;
     }
+    if (c->closed)
+        deliver(c);
 }
 
 void fake_conn_feed(struct conn *c, const void *p, size_t n)
@@ -125,9 +138,12 @@ void conn_unhold(struct conn *c)
 }
 void conn_resume(struct conn *c)
 {
-    VERIFY(c->holds > 0);
-    c->holds--;
-    c->resumed = true;
+    VERIFY(c->holds > c->resumes);
+    c->resumes++;
+}
+bool conn_held(const struct conn *c)
+{
+    return c->holds > 0;
 }
 bool conn_dead(const struct conn *c)
 {

@@ -12,10 +12,10 @@ struct conn {
     struct buf out;
     void *state;
     bool eof;
-    bool waiting; // on_input said CONN_WAIT
-    bool resumed; // conn_resume came since
-    bool closed;  // CONN_CLOSE or CONN_DROP
-    bool dropped; // CONN_DROP
+    bool waiting;     // on_input said CONN_WAIT
+    unsigned resumes; // conn_resume came as often since
+    bool closed;      // CONN_CLOSE or CONN_DROP
+    bool dropped;     // CONN_DROP
     unsigned holds;
     uint64_t deadline; // ms as last set
     uint64_t gate;     // highest sequence asked for
@@ -24,7 +24,7 @@ struct conn {
 };
 
 struct conn *fake_conn_new(const struct protocol *p);
-// Runs on_close first.
+// Runs on_dead and on_close first.
 void fake_conn_free(struct conn *c);
 // Appends input, in a fresh block of memory each time so that a kept pointer is found, and runs
 // on_input.

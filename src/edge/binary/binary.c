@@ -296,7 +296,7 @@ static enum conn_verdict execute(struct conn *c, const struct request *q, size_t
     case FRAME_LOG_READ:
         return binary_read(c, &q->frame);
     case FRAME_LOG_TAIL:
-        return binary_fail(c, q->frame.type, ERR_UNSUPPORTED, NULL, 0);
+        return binary_tail(c, &q->frame);
     case FRAME_LOG_CREATE:
     case FRAME_LOG_POLICY:
     case FRAME_LOG_KEYSPACE:
@@ -344,15 +344,21 @@ static enum conn_verdict binary_input(struct conn *c)
     while (v == CONN_MORE && conn_pending(c) < LIMIT_OUT_STOP) {
         struct errmsg msg;
         size_t count, i = 0, used = 0;
+        if (s->tail) {
+            v = binary_tail_run(c);
+            if (s->tail)
+                break;
+            continue;
+        }
         enum err parsed = parse_batch(b, buf_slice(conn_in(c)), batch, &count, &msg);
-        while (i < count && v == CONN_MORE && conn_pending(c) < LIMIT_OUT_STOP) {
+        while (i < count && v == CONN_MORE && !s->tail && conn_pending(c) < LIMIT_OUT_STOP) {
             v = execute(c, &batch[i], count - i);
             if (v == CONN_WAIT && !s->job)
                 break; // it stays at the head of the input and runs again
             used += batch[i++].frame.size;
         }
         buf_consume(conn_in(c), used);
-        if (i < count || v != CONN_MORE || parsed == ERR_OK)
+        if (i < count || v != CONN_MORE || s->tail || parsed == ERR_OK)
             continue;
         if (parsed == ERR_AGAIN)
             break;
@@ -365,6 +371,7 @@ static void binary_close(struct conn *c)
 {
     struct session *s = conn_state(c);
     binary_job_release(s->job);
+    binary_tail_release(s->tail);
 }
 
 // ---- making
@@ -383,6 +390,8 @@ enum err binary_new(struct binary **out, const struct binary_options *o)
                                     .in_max = o->max_request + FRAME_HEADERS,
                                     .arg = b,
                                     .on_input = binary_input,
+                                    .on_deadline = binary_tail_idle,
+                                    .on_dead = binary_tail_dead,
                                     .on_close = binary_close};
     *out = b;
     return ERR_OK;

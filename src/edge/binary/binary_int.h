@@ -20,6 +20,7 @@ struct binary {
 struct session {
     enum err wait_error;    // how the wait for the request at the head of the input ended
     struct binary_job *job; // of a request no longer in the input, whose reply is due next
+    struct tail *tail;      // a LOG_TAIL under way, no longer in the input
 };
 
 // A request that may read the disk, so it runs on a thread of the commit room, while the connection
@@ -106,7 +107,17 @@ size_t binary_query_bytes(const struct log_query *q);
 struct log_query binary_query_copy(const struct log_query *q, uint8_t *bytes);
 // Appends a page as a reply; `flags` beside those that the page itself says.
 enum { PAGE_TRUNCATED = 1, PAGE_MORE = 2, PAGE_END = 4 };
-MUST_USE enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, bool filtered,
-                                           unsigned flags, uint64_t dep);
+MUST_USE enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, unsigned flags,
+                                           uint64_t dep);
+
+// log_tail.c
+MUST_USE enum conn_verdict binary_tail(struct conn *c,
+                                       const struct frame *f); // begins session.tail
+// Goes on with session.tail. CONN_MORE: it waits for records, for the client to read, or, if
+// session.tail is NULL now, has ended.
+MUST_USE enum conn_verdict binary_tail_run(struct conn *c);
+MUST_USE enum conn_verdict binary_tail_idle(struct conn *c); // the deadline has passed
+void binary_tail_dead(struct conn *c);
+void binary_tail_release(struct tail *t); // NULL is none
 
 #endif

@@ -10,6 +10,7 @@
 //     8  u64   0
 //    16  u128  value        offset, nonce, or timestamp as i64
 #include "edge/binary/binary_int.h"
+#include "base/assert.h"
 #include "base/limits.h"
 
 #include <stdlib.h>
@@ -107,8 +108,9 @@ struct log_query binary_query_copy(const struct log_query *q, uint8_t *bytes)
 
 // ---- pages
 
-enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, bool filtered,
-                                  unsigned flags, uint64_t dep)
+// A span's records lie as they are sent, but in rising order.
+enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, unsigned flags,
+                                  uint64_t dep)
 {
     struct buf *out = conn_out(c);
     struct binary_reply r;
@@ -126,7 +128,8 @@ enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, bool fi
         return CONN_DROP;
     buf_put(out, head, sizeof head);
     buf_put(out, page->continuation, token);
-    if (page->direction == LOG_FORWARDS && !filtered) {
+    size_t end = out->end + page->bytes;
+    if (page->direction == LOG_FORWARDS) {
         for (size_t i = 0; i < page->spans.count; i++) {
             const struct log_span *s = &page->spans.v[i];
             buf_put(out, s->block->bytes + s->begin, s->end - s->begin);
@@ -135,6 +138,7 @@ enum conn_verdict binary_put_page(struct conn *c, struct log_page *page, bool fi
         while (log_page_next(page, &record))
             out->end = (size_t)(record_write(buf_tail(out), &record) - out->data);
     }
+    VERIFY(out->end == end);
     binary_reply_end(&r, dep);
     return CONN_MORE;
 }
@@ -159,7 +163,7 @@ static enum conn_verdict read_reply(struct binary_job *base)
     struct read_job *j = (struct read_job *)base;
     if (base->e)
         return binary_fail(base->c, base->type, base->e, &base->msg, base->dep);
-    return binary_put_page(base->c, &j->page, j->q.filter != LOG_FILTER_NONE, 0, base->dep);
+    return binary_put_page(base->c, &j->page, 0, base->dep);
 }
 
 static void read_release(struct binary_job *base)
@@ -201,7 +205,7 @@ enum conn_verdict binary_read(struct conn *c, const struct frame *f)
     else if (e)
         v = binary_fail(c, FRAME_LOG_READ, e, &msg, dep);
     else
-        v = binary_put_page(c, &page, q.filter != LOG_FILTER_NONE, 0, dep);
+        v = binary_put_page(c, &page, 0, dep);
     log_page_release(&page);
     return v;
 }
