@@ -128,10 +128,15 @@ static void set_table_options(rocksdb_options_t *o, enum store_space space, rock
 {
     rocksdb_block_based_table_options_t *t = rocksdb_block_based_options_create();
     rocksdb_block_based_options_set_block_size(t, BLOCK_BYTES);
+    if (holds_chunks(space)) // a chunk joins no block that it would overflow, metadata least of all
+        rocksdb_block_based_options_set_block_size_deviation(t, 99);
     rocksdb_block_based_options_set_metadata_block_size(t, META_BYTES);
     rocksdb_block_based_options_set_index_type(
         t, rocksdb_block_based_table_index_type_two_level_index_search);
-    if (space != STORE_EXPIRY) { // that one is only iterated
+    // The expiry space is only iterated. That a chunk is somewhere is known, but not in which
+    // table: without a filter each newer one of the same logs costs a block, which is another
+    // chunk.
+    if (space != STORE_EXPIRY) {
         rocksdb_block_based_options_set_filter_policy(
             t, rocksdb_filterpolicy_create_bloom_full(FILTER_BITS));
         rocksdb_block_based_options_set_partition_filters(t, 1);
