@@ -2,6 +2,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "fake_log.h"
 #include <stdlib.h>
 
 struct entry {
@@ -44,7 +45,18 @@ struct commit {
     struct todo todo[64];
     size_t todos;
     const char *why;
+    struct fake_logs *logs;
 };
+
+struct fake_logs *fake_commit_logs(struct commit *c)
+{
+    return c->logs;
+}
+
+uint64_t fake_commit_bump(struct commit *c)
+{
+    return ++c->seq;
+}
 
 static struct slice copy(struct slice s)
 {
@@ -59,6 +71,7 @@ struct commit *fake_commit_new(void)
 {
     struct commit *c = calloc(1, sizeof *c);
     VERIFY(c);
+    c->logs = fake_logs_new();
     return c;
 }
 
@@ -76,6 +89,7 @@ void fake_commit_free(struct commit *c)
         free((void *)r->key.p);
         free(r);
     }
+    fake_logs_free(c->logs);
     free(c);
 }
 
@@ -190,6 +204,11 @@ static enum err forced(struct commit *c)
     return e;
 }
 
+enum err fake_commit_forced(struct commit *c)
+{
+    return forced(c);
+}
+
 enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, void *arg,
                     uint64_t *dep)
 {
@@ -212,10 +231,19 @@ static enum err check(struct commit *c, struct txn *t, struct errmsg *msg)
     bool conflict = false;
     for (size_t i = 0; i < t->count; i++) {
         struct txn_op *op = &t->ops[i];
+        if (op->kind == TXN_APPEND) {
+            if (fake_logs_is_cold(c->logs, op->append))
+                return ERR_COLD;
+            enum err e = fake_logs_check(c->logs, op->append, msg);
+            if (e)
+                return e;
+            op->conflict = false;
+            continue;
+        }
         VERIFY(op->k.hash == hash64(op->k.key, 0));
         for (size_t j = 0; j < i; j++)
             if (op->kind != TXN_CHECK && t->ops[j].kind != TXN_CHECK &&
-                slice_equal(op->k.key, t->ops[j].k.key))
+                t->ops[j].kind != TXN_APPEND && slice_equal(op->k.key, t->ops[j].k.key))
                 return err_set(msg, ERR_INVALID, "the same key twice");
         if (op->k.key.n == 0)
             return err_set(msg, ERR_INVALID, "empty key");
@@ -247,6 +275,13 @@ static enum err check(struct commit *c, struct txn *t, struct errmsg *msg)
 static void apply(struct commit *c, struct txn *t, size_t i)
 {
     struct txn_op *op = &t->ops[i];
+    if (op->kind == TXN_APPEND) {
+        fake_logs_append(c->logs, op->append);
+        op->new_version = op->append->first_offset;
+        op->actual = op->append->end_offset;
+        op->number = (int64_t)op->append->appended;
+        return;
+    }
     struct entry *e = find(c, op->k.key, false);
     bool live = e && e->live;
     if (op->want_old) {
@@ -283,6 +318,9 @@ static enum err replay(struct commit *c, struct txn *t, bool *found)
             t->ops[i].actual = r->ops[i].actual;
             t->ops[i].number = r->ops[i].number;
             t->ops[i].conflict = r->ops[i].conflict;
+            if (t->ops[i].kind == TXN_APPEND)
+                fake_logs_replay(c->logs, t->ops[i].append, r->ops[i].version, r->ops[i].actual,
+                                 (uint64_t)r->ops[i].number);
         }
         t->seq = r->seq;
         t->replayed = true;
@@ -375,6 +413,7 @@ size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *re
 enum err commit_txn_fetch(struct commit *c, const struct txn *t,
                           void (*done)(void *arg, enum err e), void *arg)
 {
+    fake_logs_warm(c->logs);
     for (size_t i = 0; i < t->count; i++) {
         struct entry *e = find(c, t->ops[i].k.key, false);
         if (e)
