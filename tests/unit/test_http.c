@@ -415,10 +415,10 @@ static const struct exchange writes[] = {
      FAIL("400", "operation 0, key \\\"n\\\": unknown member \\\"value\\\" for check")},
     {TXN("{\"ops\":[{\"op\":\"frob\",\"key\":\"n\"}]}"),
      FAIL("400", "operation 0, key \\\"n\\\": \\\"op\\\" must be \\\"check\\\", \\\"put\\\", "
-                 "\\\"delete\\\" or \\\"add\\\"")},
+                 "\\\"delete\\\", \\\"add\\\" or \\\"append\\\"")},
     {TXN("{\"ops\":[{\"key\":\"n\"}]}"),
      FAIL("400", "operation 0, key \\\"n\\\": \\\"op\\\" must be \\\"check\\\", \\\"put\\\", "
-                 "\\\"delete\\\" or \\\"add\\\"")},
+                 "\\\"delete\\\", \\\"add\\\" or \\\"append\\\"")},
     {TXN("{\"ops\":[]}"), FAIL("400", "\\\"ops\\\" is an empty array")},
     {TXN("{\"ops\":{}}"), FAIL("400", "\\\"ops\\\" must be an array of objects, not object")},
     {TXN("{}"), FAIL("400", "\\\"ops\\\" is missing")},

@@ -6,20 +6,21 @@
 //         {"op":"put","key":K,"value":V,"version":N?,"ttl_ms":T?}
 //         {"op":"delete","key":K,"version":N?}
 //         {"op":"add","key":K,"delta":D,"version":N?,"ttl_ms":T?}
+//         {"op":"append","keyspace":K,"key":K,"records":[R,...]}, R as in log_append.c
 //
 // K is a string or, for keys that are not UTF-8, an array of byte values. V is a string, an integer
 // of 64 bits signed, a float, a bool or an array of numbers. Member names not listed, or given
 // twice, are errors.
 #include "base/hash.h"
-#include "edge/http/http_int.h"
+#include "edge/http/log_int.h"
 #include <stdarg.h>
 #include <stdio.h>
 
 #define TTL_MAX_MS (100ll * 366 * 86400 * 1000) // 100 years
 
-enum member { M_OP, M_KEY, M_VALUE, M_VERSION, M_TTL, M_DELTA, MEMBERS };
-static const char *const member_names[MEMBERS] = {"op",      "key",    "value",
-                                                  "version", "ttl_ms", "delta"};
+enum member { M_OP, M_KEY, M_VALUE, M_VERSION, M_TTL, M_DELTA, M_KEYSPACE, M_RECORDS, MEMBERS };
+static const char *const member_names[MEMBERS] = {"op",     "key",   "value",    "version",
+                                                  "ttl_ms", "delta", "keyspace", "records"};
 #define BIT(m) (1u << (m))
 
 // Which members an operation must and may have.
@@ -39,6 +40,8 @@ static const struct shape op_shapes[] = {
     {"delete", TXN_DELETE, BIT(M_OP) | BIT(M_KEY), BIT(M_OP) | BIT(M_KEY) | BIT(M_VERSION)},
     {"add", TXN_ADD, BIT(M_OP) | BIT(M_KEY) | BIT(M_DELTA),
      BIT(M_OP) | BIT(M_KEY) | BIT(M_DELTA) | BIT(M_VERSION) | BIT(M_TTL)},
+    {"append", TXN_APPEND, BIT(M_OP) | BIT(M_KEYSPACE) | BIT(M_KEY) | BIT(M_RECORDS),
+     BIT(M_OP) | BIT(M_KEYSPACE) | BIT(M_KEY) | BIT(M_RECORDS)},
 };
 
 // A body being read.
@@ -85,7 +88,10 @@ static int member_of(struct slice name)
         m = M_TTL;
         break;
     case 7:
-        m = M_VERSION;
+        m = name.p[0] == 'v' ? M_VERSION : M_RECORDS;
+        break;
+    case 8:
+        m = M_KEYSPACE;
         break;
     default:
         return -1;
@@ -123,34 +129,61 @@ static unsigned no_memory(struct reading *r)
     return refuse(r->msg, 503, "%s", err_text(ERR_NO_MEMORY));
 }
 
-static unsigned read_key(struct reading *r, struct json v)
+// A key, or a keyspace: a string, or an array of bytes.
+static unsigned read_name(struct reading *r, struct json v, const char *what, struct slice *name)
 {
     enum json_kind kind = json_kind(v);
     if (kind == JSON_STRING) {
-        r->key = json_string(v);
-    } else if (kind == JSON_ARRAY) {
-        size_t n = json_count(v);
-        if (n > r->o->max_key)
-            return refuse_op(r, 413, "a key of %zu bytes is over %u", n, r->o->max_key);
-        uint8_t *p = work_alloc(r->work, n);
-        if (!p)
-            return no_memory(r);
-        r->key = slice_of(p, n);
-        struct json_iter it = json_iterate(v);
-        for (struct json e; json_next(&it, NULL, &e); *p++ = (uint8_t)json_int(e))
-            if (json_kind(e) != JSON_INT || json_int(e) < 0 || json_int(e) > 255) {
-                r->key = slice_of(NULL, 0);
-                return refuse_op(r, 400, "a key that is an array must hold bytes, 0 to 255");
-            }
-    } else {
-        return refuse_op(r, 400, "\"key\" must be a string or an array of bytes, not %s",
-                         json_kind_name(kind));
+        *name = json_string(v);
+        return 0;
     }
+    if (kind != JSON_ARRAY)
+        return refuse_op(r, 400, "\"%s\" must be a string or an array of bytes, not %s", what,
+                         json_kind_name(kind));
+    size_t n = json_count(v);
+    if (n > r->o->max_key)
+        return refuse_op(r, 413, "a %s of %zu bytes is over %u", what, n, r->o->max_key);
+    uint8_t *p = work_alloc(r->work, n);
+    if (!p)
+        return no_memory(r);
+    *name = slice_of(p, n);
+    struct json_iter it = json_iterate(v);
+    for (struct json e; json_next(&it, NULL, &e); *p++ = (uint8_t)json_int(e))
+        if (json_kind(e) != JSON_INT || json_int(e) < 0 || json_int(e) > 255)
+            return refuse_op(r, 400, "a %s that is an array must hold bytes, 0 to 255", what);
+    return 0;
+}
+
+static unsigned read_key(struct reading *r, struct json v)
+{
+    struct slice key;
+    unsigned status = read_name(r, v, "key", &key);
+    if (status)
+        return status;
+    r->key = key;
     if (r->key.n == 0)
         return refuse_op(r, 400, "the key is empty");
     if (r->key.n > r->o->max_key)
         return refuse_op(r, 413, "a key of %zu bytes is over %u", r->key.n, r->o->max_key);
     return 0;
+}
+
+static unsigned read_append(struct reading *r, struct json keyspace, struct json records,
+                            struct txn_op *op)
+{
+    struct errmsg m;
+    struct log_append *a = work_alloc(r->work, sizeof *a);
+    if (!a)
+        return no_memory(r);
+    *a = (struct log_append){.name.key = r->key};
+    unsigned status = read_name(r, keyspace, "keyspace", &a->name.keyspace);
+    if (status)
+        return status;
+    status = log_check_names(r->o, &a->name, &m);
+    if (!status)
+        status = log_read_records(r->o, r->work, records, a, &m);
+    op->append = a;
+    return status ? refuse_op(r, status, "%s", m.text) : 0;
 }
 
 #define NUMBER_TEXT 28u // characters of a number and a comma at most
@@ -275,7 +308,9 @@ static unsigned read_op(struct reading *r, struct json v, struct txn_op *op)
         return status;
     const struct shape *shape = find_shape(r, at, seen);
     if (!shape)
-        return refuse_op(r, 400, "\"op\" must be \"check\", \"put\", \"delete\" or \"add\"");
+        return refuse_op(r, 400,
+                         "\"op\" must be \"check\", \"put\", \"delete\", \"add\" or "
+                         "\"append\"");
     for (int m = 0; m < MEMBERS; m++) {
         if ((seen & ~shape->allowed) & BIT(m))
             return refuse_op(r, 400, "unknown member \"%s\"%s%s", member_names[m],
@@ -286,6 +321,8 @@ static unsigned read_op(struct reading *r, struct json v, struct txn_op *op)
     *op = (struct txn_op){.kind = (uint8_t)shape->kind, .has_version = seen >> M_VERSION & 1};
     status = read_key(r, at[M_KEY]);
     op->k.key = r->key;
+    if (!status && shape->kind == TXN_APPEND)
+        return read_append(r, at[M_KEYSPACE], at[M_RECORDS], op);
     if (!status && (seen & BIT(M_VALUE)))
         status = read_value(r, at[M_VALUE], op);
     if (!status && (seen & BIT(M_VERSION)))
@@ -386,11 +423,14 @@ static unsigned read_body(struct request *rq, struct reading *r, struct txn *t)
 static void prefetch(const struct commit *c, struct txn *t)
 {
     for (size_t i = 0; i < t->count; i++) {
+        if (t->ops[i].kind == TXN_APPEND)
+            continue;
         t->ops[i].k = commit_ref(c, t->ops[i].k.key);
         commit_prefetch_slot(c, &t->ops[i].k);
     }
     for (size_t i = 0; i < t->count; i++)
-        commit_prefetch_entry(c, &t->ops[i].k);
+        if (t->ops[i].kind != TXN_APPEND)
+            commit_prefetch_entry(c, &t->ops[i].k);
 }
 
 // ---- replies ----
@@ -453,6 +493,21 @@ enum conn_verdict txn_failed(struct request *rq, const struct txn *t, enum err e
     return CONN_MORE;
 }
 
+static void reply_append(struct request *rq, const struct log_append *a)
+{
+    reply_text(rq, "{\"keyspace\":");
+    reply_bytes(rq, a->name.keyspace);
+    reply_text(rq, ",\"key\":");
+    reply_bytes(rq, a->name.key);
+    reply_text(rq, ",\"first_offset\":");
+    reply_uint(rq, a->first_offset);
+    reply_text(rq, ",\"next_offset\":");
+    reply_uint(rq, a->end_offset);
+    reply_text(rq, ",\"appended\":");
+    reply_uint(rq, a->appended);
+    reply_text(rq, "}");
+}
+
 static void reply_results(struct request *rq, const struct txn *t)
 {
     reply_text(rq, "{\"result\":\"Success\",\"sequence\":");
@@ -460,7 +515,12 @@ static void reply_results(struct request *rq, const struct txn *t)
     reply_text(rq, ",\"results\":[");
     for (size_t i = 0; i < t->count; i++) {
         const struct txn_op *op = &t->ops[i];
-        reply_text(rq, i ? ",{\"key\":" : "{\"key\":");
+        reply_text(rq, i ? "," : "");
+        if (op->kind == TXN_APPEND) {
+            reply_append(rq, op->append);
+            continue;
+        }
+        reply_text(rq, "{\"key\":");
         reply_bytes(rq, op->k.key);
         reply_text(rq, ",\"version\":");
         reply_uint(rq, op->kind == TXN_CHECK ? op->version : op->new_version);
