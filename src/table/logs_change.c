@@ -83,8 +83,8 @@ static enum err add_spare(struct logs *l, struct log_index *x, size_t size)
 static enum err reserve_spare(struct logs *l, struct log_index *x, size_t bytes, size_t largest,
                               size_t count)
 {
-    if (bytes <= LOGS_CHUNK)
-        return add_spare(l, x, block_size(bytes));
+    if (bytes <= LOGS_CHUNK) // a log that has filled chunks will fill another one: grow less often
+        return add_spare(l, x, block_size(bytes < BLOCK_NEXT && x->end ? BLOCK_NEXT : bytes));
     size_t chunks = 2 * bytes / LOGS_CHUNK + 1;
     for (size_t i = 1; i <= chunks && i <= count; i++) {
         size_t size = bytes / i < largest ? bytes / i : largest;

@@ -28,7 +28,8 @@
 #define INDEX_NONE     UINT32_MAX
 
 enum {
-    BLOCK_MIN = 256, // bytes of the smallest block that is appended to
+    BLOCK_MIN = 256,             // bytes of the smallest block that is appended to
+    BLOCK_NEXT = LOGS_CHUNK / 4, // of the smallest after the first chunk
     KEYSPACE_BUCKETS = 1024,
     KEYSPACE_PAGE = 1024, // ids in a page
     KEYSPACE_PAGES = LIMIT_KEYSPACES / KEYSPACE_PAGE + 1,
