@@ -69,6 +69,15 @@ class Server:
         self.start()
 
 
+class Refused(Exception):
+    """A reply of the binary protocol whose status is not 0."""
+
+    def __init__(self, status, text):
+        super().__init__(f"status {status}: {text}")
+        self.status = status
+        self.text = text
+
+
 class Binary:
     """A plain client of the binary protocol, written from docs/PROTOCOLS.md."""
 
@@ -109,6 +118,163 @@ class Binary:
 
     def set(self, key, value):
         return self.call(3, key, value)
+
+    # Logs: each call raises Refused unless the status is 0; log_meta, log_trim and log_erase give
+    # None, or False, where there is no such log or record (status 1).
+
+    def ask(self, kind, *args):
+        return self.answer(self.call(kind, *args))
+
+    @staticmethod
+    def answer(reply):
+        if reply[0]:
+            raise Refused(reply[0], reply[1:].decode())
+        return reply[1:]
+
+    def maybe(self, kind, *args):
+        try:
+            return self.ask(kind, *args)
+        except Refused as r:
+            if r.status != 1:
+                raise
+            return None
+
+    def log_create(self, keyspace, max_age_ms=0, max_bytes=0, max_records=0, server_time=False):
+        """The time of its making, in ms."""
+        policy = struct.pack("<QQQQ", max_age_ms, max_bytes, max_records, server_time)
+        return struct.unpack("<Q", self.ask(21, keyspace, policy))[0]
+
+    def log_policy(self, keyspace, max_age_ms=0, max_bytes=0, max_records=0, server_time=False):
+        self.ask(22, keyspace, struct.pack("<QQQQ", max_age_ms, max_bytes, max_records, server_time))
+
+    def log_keyspace(self, keyspace):
+        got = self.maybe(23, keyspace)
+        names = ("created", "max_age_ms", "max_bytes", "max_records", "server_time")
+        return got and dict(zip(names, struct.unpack("<QQQQQ", got)))
+
+    def log_meta(self, keyspace, key):
+        got = self.maybe(24, keyspace, key)
+        if got is None:
+            return None
+        first, end, low, high, last, records, size = struct.unpack("<QQQQqQQ", got)
+        return {"first": first, "next": end, "nonce": high << 64 | low, "timestamp": last,
+                "records": records, "bytes": size}
+
+    @staticmethod
+    def log_records(records):
+        """What LOG_APPEND takes of bytes, or tuples (bytes, nonce or None, timestamp or None)."""
+        out = []
+        for r in records:
+            data, nonce, timestamp = (r if isinstance(r, tuple) else (r,)) + (None,) * (
+                3 - (len(r) if isinstance(r, tuple) else 1))
+            nonce = 2 ** 128 - 1 if nonce is None else nonce
+            timestamp = -2 ** 63 if timestamp is None else timestamp
+            out.append(nonce.to_bytes(16, "little") + struct.pack("<qI", timestamp, len(data)) + data)
+        return b"".join(out)
+
+    @classmethod
+    def log_append_request(cls, keyspace, key, records):
+        return cls.request(25, keyspace, key, cls.log_records(records))
+
+    @classmethod
+    def log_appended(cls, reply):
+        first, end, appended, low, high, last = struct.unpack("<QQQQQq", cls.answer(reply))
+        return {"first": first, "next": end, "appended": appended, "nonce": high << 64 | low,
+                "timestamp": last}
+
+    def log_append(self, keyspace, key, records):
+        self.send(self.log_append_request(keyspace, key, records))
+        return self.log_appended(self.reply())
+
+    STARTS = {"first": 0, "offset": 1, "timestamp": 2, "nonce": 3, "end": 4}
+
+    @classmethod
+    def log_start(cls, start="first", value=0, backwards=False, filter=0, follow=False, size=0):
+        """The 32 bytes that say where reading starts."""
+        return struct.pack("<BBBBIQ", backwards, cls.STARTS[start], filter, follow, size, 0) + (
+            value.to_bytes(16, "little") if value >= 0 else struct.pack("<qQ", value, 0))
+
+    @staticmethod
+    def log_filter(prefix, contains):
+        return (1, prefix) if prefix else (2, contains) if contains else (0, b"")
+
+    @classmethod
+    def log_read_request(cls, keyspace, key, start="first", value=0, backwards=False, size=0,
+                         continuation=b"", prefix=b"", contains=b""):
+        kind, pattern = cls.log_filter(prefix, contains)
+        begin = cls.log_start(start, value, backwards, kind, size=size)
+        return cls.request(26, keyspace, key, begin, continuation, pattern)
+
+    @classmethod
+    def log_page(cls, reply):
+        """first, next (the log's), go_on, records, truncated, more, end, continuation."""
+        body = cls.answer(reply)
+        first, end, go_on, count, flags, n = struct.unpack_from("<QQQIBI", body)
+        at, records = 33 + n, []
+        while at < len(body):
+            offset, timestamp, low, high, size = struct.unpack_from("<QqQQI", body, at)
+            nonce = high << 64 | low
+            data = body[at + 36:at + 36 + size]
+            assert struct.unpack_from("<I", body, at + 36 + size)[0] == 36 + size
+            records.append((offset, timestamp, None if nonce == 2 ** 128 - 1 else nonce, data))
+            at += 40 + size
+        assert at == len(body) and len(records) == count and flags < 8
+        return {"first": first, "next": end, "go_on": go_on, "records": records,
+                "truncated": bool(flags & 1), "more": bool(flags & 2), "end": bool(flags & 4),
+                "continuation": body[33:33 + n]}
+
+    def log_read(self, keyspace, key, *args, **named):
+        """One page."""
+        self.send(self.log_read_request(keyspace, key, *args, **named))
+        return self.log_page(self.reply())
+
+    def log_all(self, keyspace, key, *args, **named):
+        """The records (offset, timestamp, nonce, bytes) of page after page, to the end."""
+        page = self.log_read(keyspace, key, *args, **named)
+        yield from page["records"]
+        while page["more"]:
+            named["continuation"] = page["continuation"]
+            page = self.log_read(keyspace, key, *args, **named)
+            yield from page["records"]
+
+    @classmethod
+    def log_tail_request(cls, keyspace, key, start="end", value=0, follow=True, size=0, prefix=b"",
+                         contains=b""):
+        kind, pattern = cls.log_filter(prefix, contains)
+        begin = cls.log_start(start, value, False, kind, follow, size)
+        return cls.request(27, keyspace, key, begin, pattern)
+
+    def log_tail(self, keyspace, key, *args, **named):
+        """Pages as they come, to the last."""
+        self.send(self.log_tail_request(keyspace, key, *args, **named))
+        while True:
+            page = self.log_page(self.reply())
+            if page["end"]:
+                return
+            yield page
+
+    def log_trim(self, keyspace, key, offset=None, timestamp=None):
+        """The log's first offset now."""
+        border = struct.pack("<BQ", 1, offset) if timestamp is None else struct.pack("<Bq", 2, timestamp)
+        got = self.maybe(28, keyspace, key, border)
+        return got and struct.unpack("<Q", got)[0]
+
+    def log_erase(self, keyspace, key, offset):
+        return self.maybe(29, keyspace, key, struct.pack("<Q", offset)) is not None
+
+    def log_flush(self, keyspace=b"", key=b""):
+        self.ask(30, keyspace, key)
+
+    def log_list(self, keyspace=b"", after=b"", limit=10000):
+        """One page of keyspaces, or of a keyspace's keys."""
+        body = self.ask(31, keyspace, after, struct.pack("<II", limit, 0))
+        at, names = 4, []
+        while at < len(body):
+            n = struct.unpack_from("<I", body, at)[0]
+            names.append(body[at + 4:at + 4 + n])
+            at += 4 + n
+        assert len(names) == struct.unpack_from("<I", body)[0]
+        return names
 
 
 @pytest.fixture
