@@ -8,6 +8,7 @@
 //   log_load.c   bringing indexes and chunks in from the store below
 //   log_rows.c   how the store below holds logs
 //   log_save.c   checkpoints' and recovery's part
+//   log_check.c  `varve check`
 #ifndef VARVE_COMMIT_LOG_INT_H
 #define VARVE_COMMIT_LOG_INT_H
 
@@ -90,5 +91,9 @@ MUST_USE enum err load_logs(struct commit *c, struct errmsg *msg);
 // Applies a logged change.
 MUST_USE enum err apply_log_change(struct commit *c, const struct change *ch, uint64_t seq,
                                    struct errmsg *msg);
+
+// ---- log_check.c
+// Every log and chunk in the store below. ERR_DAMAGED with msg.
+MUST_USE enum err check_logs(struct commit *c, struct errmsg *msg);
 
 #endif

@@ -33,7 +33,8 @@ static enum err metas_add(struct metas *m, const struct chunk_meta *one)
     return ERR_OK;
 }
 
-static enum err read_metas(struct commit *c, const struct log *l, struct metas *m)
+// From `from` on: rows of chunks before it are gone, but their traces may take time to step over.
+static enum err read_metas(struct commit *c, const struct log *l, uint64_t from, struct metas *m)
 {
     uint8_t key[ROW_KEY];
     struct store_iter *it;
@@ -42,9 +43,9 @@ static enum err read_metas(struct commit *c, const struct log *l, struct metas *
     uint64_t first;
     m->n = 0;
     uint8_t end[ROW_KEY];
-    enum err e =
-        store_iter_range(c->store, log_space(l->keyspace), row_chunk_key(key, ROW_META, l->id, 0),
-                         row_chunk_key(end, ROW_META, l->id + 1, 0), &it);
+    enum err e = store_iter_range(c->store, log_space(l->keyspace),
+                                  row_chunk_key(key, ROW_META, l->id, from),
+                                  row_chunk_key(end, ROW_META, l->id + 1, 0), &it);
     if (e)
         return e;
     for (; !e && store_iter_valid(it); store_iter_next(it)) {
@@ -66,7 +67,10 @@ static enum err load_index(struct commit *c, struct log *l)
     enum err e;
     for (bool again = true; again;) {
         uint64_t ingests = atomic_load(&c->ingests);
-        if ((e = read_metas(c, l, &m)))
+        logs_lock(c->logs, shard);
+        uint64_t from = l->swept;
+        logs_unlock(c->logs, shard);
+        if ((e = read_metas(c, l, from, &m)))
             break;
         logs_lock(c->logs, shard);
         again = !l->index && atomic_load(&c->ingests) != ingests;

@@ -279,6 +279,8 @@ enum err commit_check(const struct commit_options *o, struct commit_recovery *fo
     }
     if (!e)
         e = store_verify(c->store, msg);
+    if (!e)
+        e = check_logs(c, msg);
     *found = (struct commit_recovery){
         .checkpoint_seq = c->mark.seq,
         .frames = w.frames,
