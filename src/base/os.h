@@ -84,6 +84,10 @@ uint64_t os_memory(void);
 const char *os_env(const char *name);
 // True if the descriptor (0, 1, 2) is a terminal: whether a person sees what is written there.
 bool os_is_terminal(int fd);
+// Reads what standard input has, waiting if that is nothing yet. *got == 0 with ERR_OK: its end.
+MUST_USE enum err os_input_read(void *p, size_t n, size_t *got);
+// True if os_input_read would not wait.
+bool os_input_ready(void);
 
 MUST_USE static inline enum err os_open(struct os *os, const char *path, unsigned flags, int *fd)
 {

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdatomic.h>
@@ -386,6 +387,23 @@ const char *os_env(const char *name)
 bool os_is_terminal(int fd)
 {
     return isatty(fd) == 1;
+}
+
+enum err os_input_read(void *p, size_t n, size_t *got)
+{
+    ssize_t r;
+    do
+        r = read(STDIN_FILENO, p, n);
+    while (r < 0 && errno == EINTR);
+    last_errno = r < 0 ? errno : 0;
+    *got = r < 0 ? 0 : (size_t)r;
+    return r < 0 ? ERR_IO : ERR_OK;
+}
+
+bool os_input_ready(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    return poll(&input, 1, 0) != 0;
 }
 
 #if VARVE_TESTS

@@ -9,6 +9,8 @@ static const struct command commands[] = {
     {"put", "KEY VALUE|-", "write a key", command_put, NULL},
     {"delete", "KEY", "delete a key", command_delete, NULL},
     {"txn", "FILE|-", "commit checks and changes as one", command_txn, NULL},
+    {"log", "COMMAND ...", "logs: create append read tail and more", command_log, NULL},
+    {"event", "put|get|tail ...", "event streams", command_event, NULL},
     {"list", "", "list keys in order", command_list, NULL},
     {"dump", "[FILE]", "write all keys as JSON lines", command_dump, NULL},
     {"restore", "[FILE]", "read keys from JSON lines", command_restore, NULL},
@@ -18,16 +20,48 @@ static const struct command commands[] = {
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
+static void print_words(FILE *f, const struct command *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s %s", words[i].name, words[i].operands);
+        fprintf(f, "  %-26s %s\n", left, words[i].summary);
+    }
+}
+
 static void usage(FILE *f)
 {
     fprintf(f, "usage: varve COMMAND [OPTIONS]\n\n  %-26s %s\n", "serve", "run the server");
-    for (size_t i = 0; i < COMMANDS; i++) {
-        char left[64];
-        snprintf(left, sizeof left, "%s %s", commands[i].name, commands[i].operands);
-        fprintf(f, "  %-26s %s\n", left, commands[i].summary);
-    }
+    print_words(f, commands, COMMANDS);
     fprintf(f, "  %-26s %s\n", "version", "print the version");
     fputs("\n`varve COMMAND --help` tells more; so does the man page varve(1).\n", f);
+}
+
+static bool is_help(const char *word)
+{
+    return !strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help");
+}
+
+int command_group(const struct command *group, const struct command *words, size_t count, int argc,
+                  char **argv)
+{
+    const char *word = argc > 0 ? argv[0] : "";
+    bool help = is_help(word);
+    for (size_t i = 0; i < count; i++) {
+        struct command c = words[i];
+        c.offline = group->offline;
+        if (!strcmp(word, c.name + strlen(group->name) + 1))
+            return c.run(&c, argc - 1, argv + 1);
+    }
+    if (*word && !help)
+        command_fail(group, CLI_USAGE, "unknown %s \"%s\"", *word == '-' ? "option" : "command",
+                     word);
+    FILE *f = help ? stdout : stderr;
+    fprintf(f, "usage: varve %s COMMAND [OPTIONS]\n\n", group->name);
+    print_words(f, words, count);
+    fprintf(f, "\n`varve %s COMMAND --help` tells more; so does the man page varve(1).\n",
+            group->name);
+    return help ? CLI_OK : CLI_USAGE;
 }
 
 bool command_parse(const struct command *c, struct arg_list *a, int argc, char **argv, size_t least,
@@ -94,7 +128,7 @@ int command_failed_call(const struct command *c, const struct varve *v, enum var
 int cli_main(int argc, char **argv, const struct cli_offline *offline)
 {
     const char *word = argc > 1 ? argv[1] : "";
-    if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help")) {
+    if (is_help(word)) {
         usage(stdout);
         return CLI_OK;
     }

@@ -27,6 +27,12 @@ int command_restore(const struct command *c, int argc, char **argv);
 int command_stat(const struct command *c, int argc, char **argv);
 int command_check(const struct command *c, int argc, char **argv);
 int command_bench(const struct command *c, int argc, char **argv);
+int command_log(const struct command *c, int argc, char **argv);
+int command_event(const struct command *c, int argc, char **argv);
+
+// Runs the one of `words`, whose names are the group's and a word more, that argv[0] names.
+int command_group(const struct command *group, const struct command *words, size_t count, int argc,
+                  char **argv);
 
 // Parses; *exit_code is set and false returned when there is nothing more to do: after --help
 // (which prints the command's usage, its options and `more`, which may be NULL), or after a wrong

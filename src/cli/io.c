@@ -39,8 +39,7 @@ static enum err fill(struct input *in, struct errmsg *msg)
     if (in->fd >= 0) {
         e = os_pread(in->os, in->fd, buf_tail(&in->buf), CHUNK, in->at, &got);
     } else {
-        got = fread(buf_tail(&in->buf), 1, CHUNK, stdin);
-        e = got == 0 && ferror(stdin) ? ERR_IO : ERR_OK;
+        e = os_input_read(buf_tail(&in->buf), CHUNK, &got);
     }
     if (e)
         return err_set(msg, e, "%s: %s", in->name, err_text(e));
@@ -73,6 +72,13 @@ enum err input_line(struct input *in, struct slice *line, struct errmsg *msg)
         if (e)
             return e;
     }
+}
+
+bool input_ready(const struct input *in)
+{
+    const uint8_t *head = buf_len(&in->buf) > in->taken ? buf_head(&in->buf) + in->taken : NULL;
+    bool line = head && memchr(head, '\n', buf_len(&in->buf) - in->taken);
+    return line || in->fd >= 0 || in->ended || os_input_ready();
 }
 
 void input_close(struct input *in)

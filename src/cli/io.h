@@ -26,6 +26,8 @@ MUST_USE enum err input_open(struct input *in, const char *path, size_t max_line
 // The next line without its newline, with BUF_PADDING readable bytes after it; lives until the next
 // call. ERR_MISSING at the end; ERR_TOO_BIG, ERR_IO with msg.
 MUST_USE enum err input_line(struct input *in, struct slice *line, struct errmsg *msg);
+// True if the next line is here, or its file is: input_line will not wait for somebody to write.
+bool input_ready(const struct input *in);
 void input_close(struct input *in);
 
 // A file, or standard output. The file gets its name only when all of it is on the disk: until then

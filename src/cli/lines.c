@@ -2,8 +2,7 @@
 #include "base/base64.h"
 #include "cli/value.h"
 
-// `name`, or name_base64 when the bytes are not UTF-8.
-static enum err put_bytes(struct buf *b, const char *name, struct slice s)
+enum err line_put_bytes(struct buf *b, const char *name, struct slice s)
 {
     enum err e;
     if (utf8_valid(s)) {
@@ -32,7 +31,7 @@ enum err line_put(struct buf *b, struct json_parser *parser, struct slice key,
                   const struct varve_value *v)
 {
     enum err e = buf_append(b, "{", 1);
-    e = e ? e : put_bytes(b, "key", key);
+    e = e ? e : line_put_bytes(b, "key", key);
     if (!e)
         e = buf_printf(b, ",\"type\":\"%s\",\"version\":%llu", value_kind(v->type),
                        (unsigned long long)v->version);

@@ -21,6 +21,8 @@
 
 #define LINE_BYTES (128u << 20) // bytes; the largest value, all of it escaped
 
+// Appends the member `name`, or name_base64 if the bytes are not UTF-8.
+MUST_USE enum err line_put_bytes(struct buf *b, const char *name, struct slice s);
 // Appends a line, with its newline.
 MUST_USE enum err line_put(struct buf *b, struct json_parser *parser, struct slice key,
                            const struct varve_value *v);

@@ -28,13 +28,20 @@ def expect(what, where, name):
 
 
 page = (MAN / "varve.1").read_text()
-sections = {s.split()[0]: plain(s) for s in re.split(r"^\.SS ", page, flags=re.M)[1:]}
+# ".SS get KEY" is the section of "get", ".SS log create KEYSPACE" that of "log create".
+sections = {re.match(r"[a-z]+( [a-z]+)*", s)[0]: plain(s)
+            for s in re.split(r"^\.SS ", page, flags=re.M)[1:]}
 common = plain(page.split(".SH COMMANDS")[0])
-for command in re.findall(r"^  ([a-z]+) ", help_of(), flags=re.M):
+commands = re.findall(r"^  ([a-z]+) ", help_of(), flags=re.M)
+for group in ("log", "event"):
+    commands += re.findall(rf"^  ({group} [a-z]+) ", help_of(group), flags=re.M)
+for command in sorted(set(sections) - set(commands)):
+    found.append(f"varve.1: {command} is no command")
+for command in commands:
     if command not in sections:
         found.append(f"varve.1: no section for {command}")
-    elif command not in ("serve", "version"):
-        text = help_of(command)
+    elif command not in ("serve", "version", "log", "event"):
+        text = help_of(*command.split())
         for option in re.findall(r"^  (--[a-z-]+)", text, flags=re.M):
             if option != "--help" and option not in sections[command]:
                 expect(option, common, f"varve.1, {command}")
