@@ -179,6 +179,8 @@ static enum err listen_zmq(struct server *s, struct zmq_edge *z, struct errmsg *
         e = check_open(s, endpoint, zmq_edge_is_local(endpoint), msg);
         if (!e)
             e = zmq_edge_listen(z, endpoint, bound, sizeof bound, msg);
+        if (!e) // the endpoint is libzmq's to read: what it made of it counts
+            e = check_open(s, bound, zmq_edge_is_local(bound), msg);
         if (!e)
             printf("listening zmq %s\n", bound);
     }

@@ -28,13 +28,15 @@ class Server:
             [VARVE, "serve", "--data", str(self.data), "--http", "127.0.0.1:0",
              "--binary", "127.0.0.1:0", "--zmq", "tcp://127.0.0.1:*", *self.flags],
             stdout=subprocess.PIPE, stderr=self.err, text=True)
-        self.address = {}
+        self.address = {}  # the first of each name
+        self.addresses = {}
         if not wait:
             return
         for line in self.process.stdout:
             word = line.split()
             if word[0] == "listening":
-                self.address[word[1]] = word[2]
+                self.address.setdefault(word[1], word[2])
+                self.addresses.setdefault(word[1], []).append(word[2])
             if word[0] == "ready":
                 return
         raise AssertionError("server did not start:\n" + self.log(), self.process.wait(30))

@@ -89,17 +89,29 @@ def test_a_port_in_use(tmp_path):
         s.listen()
         address = "127.0.0.1:%d" % s.getsockname()[1]
         line = refused("--data", str(tmp_path / "d"), "--http", address, "--binary", "off", "--zmq", "off")
-    assert address in line
+        assert address in line
+        line = refused("--data", str(tmp_path / "d"), "--http", "off", "--binary", "off", "--zmq", "tcp://" + address)
+        assert address in line and "in use" in line
+
+
+def test_an_ipc_path_in_use(start, tmp_path):
+    start("--zmq", f"ipc://{tmp_path}/zmq")
+    line = refused("--data", str(tmp_path / "other"), "--http", "off", "--binary", "off", "--zmq",
+                   f"ipc://{tmp_path}/zmq")
+    assert f"{tmp_path}/zmq" in line and "in use" in line
 
 
 @pytest.mark.parametrize("flag,value,part", [
     ("--http", "nonsense", "nonsense"), ("--http", "127.0.0.1:99999", "99999"),
-    ("--http", "0.0.0.0:0", "authentication"), ("--threads", "many", "threads"),
+    ("--http", "0.0.0.0:0", "authentication"), ("--zmq", "tcp://0.0.0.0:*", "authentication"),
+    ("--zmq", "tcp://*:5555", "authentication"), ("--zmq", "inproc://x", "tcp://HOST:PORT or ipc://PATH"),
+    ("--zmq", "tcp://127.0.0.1:99999", "99999"), ("--zmq", "tcp://127.0.0.1:*,ipc:///nowhere/x", "/nowhere/x"), ("--threads", "many", "threads"),
     ("--threads", "100000", "threads"), ("--storage-max-blocks", "1", "max"),
     ("--storage-batch-tim", "1", "batch"), ("--storage-durability", "maybe", "durability")])
 def test_bad_flags(tmp_path, flag, value, part):
     args = [flag, value] + ([] if flag == "--http" else ["--http", "off"])
-    assert part in refused("--data", str(tmp_path / "d"), "--binary", "off", "--zmq", "off", *args)
+    args += [] if flag == "--zmq" else ["--zmq", "off"]
+    assert part in refused("--data", str(tmp_path / "d"), "--binary", "off", *args)
 
 
 def test_config_file_names_its_line(tmp_path):

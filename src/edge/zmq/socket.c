@@ -302,9 +302,9 @@ bool zmq_edge_is_local(const char *endpoint)
     const char *tcp = after_prefix(endpoint, "tcp://");
     char address[LIMIT_PATH];
     if (!tcp)
-        return after_prefix(endpoint, "ipc://");
+        return true; // ipc; others zmq_edge_listen refuses
     size_t n = strlen(tcp);
-    if (n >= sizeof address)
+    if (n >= sizeof address || *tcp == '*') // all interfaces to libzmq, loopback to some resolvers
         return false;
     memcpy(address, tcp, n + 1);
     if (n > 2 && !strcmp(address + n - 2, ":*"))

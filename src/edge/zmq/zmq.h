@@ -30,7 +30,7 @@ struct zmq_options {
 
 MUST_USE enum err zmq_edge_new(struct zmq_edge **z, const struct zmq_options *o,
                                struct errmsg *msg);
-// True if only this machine can reach a "tcp://HOST:PORT" or "ipc://PATH" endpoint.
+// False if more than this machine could reach a "tcp://HOST:PORT" or "ipc://PATH" endpoint.
 bool zmq_edge_is_local(const char *endpoint);
 // Binds one endpoint; may be called several times, before zmq_edge_start. bound: the endpoint in
 // force, e.g. with the port that was picked. ERR_INVALID (no tcp:// or ipc://), ERR_IN_USE,
