@@ -12,7 +12,6 @@
 // room.
 #include "edge/zmq/zmq_int.h"
 #include "base/assert.h"
-#include "base/log.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -357,10 +356,6 @@ enum err stream_prepare(struct zmq_edge *z, struct errmsg *msg)
     struct keyspace_view v;
     uint64_t created, dep = 0;
     enum err e = commit_keyspace_create(z->o.commit, name, &p, &created, &dep, msg);
-    if (e == ERR_UNSUPPORTED) {
-        log_event(LOG_WARN, "no-events", "reason=%s", log_quote("there are no logs yet"));
-        return ERR_OK;
-    }
     if (e == ERR_EXISTS && !(e = commit_keyspace_get(z->o.commit, name, &v, &dep, msg))) {
         if (!v.policy.server_time)
             return err_set(msg, ERR_INVALID,
