@@ -45,7 +45,7 @@ static void comes_back(void **state)
             for (int j = 0; j < 2; j++) {
                 char text[U128_TEXT];
                 size_t n = u128_format(near[j], text);
-                u128 v;
+                u128 v = 0;
                 assert_true(n < U128_TEXT && u128_parse(slice_of(text, n), &v));
                 assert_true(v == near[j]);
             }
