@@ -372,7 +372,7 @@ void *housekeeper_main(void *arg)
         }
         // A step ends with a whole shard or millisecond, so it may delete more than it was asked.
         more = commit_expire(c, EXPIRE_STEP) >= EXPIRE_STEP;
-        more = retain_logs(c, EXPIRE_STEP) || more;
+        more = commit_retain(c, EXPIRE_STEP) || more;
         pthread_mutex_lock(&c->house_lock);
     }
     struct room_waiter *waiters = c->rooms;

@@ -191,6 +191,9 @@ enum err commit_checkpoint(struct commit *c, struct errmsg *msg);
 // Deletes about `max` expired keys through the log, if there are as many; returns how many. Called
 // by the housekeeper.
 size_t commit_expire(struct commit *c, size_t max);
+// Trims logs that hold more, or older, records than their keyspace keeps; `max` of them at most.
+// True if there may be more. Called by the housekeeper.
+bool commit_retain(struct commit *c, size_t max);
 
 // True while writes are accepted; otherwise `why` says what is wrong.
 bool commit_writable(const struct commit *c, const char **why);

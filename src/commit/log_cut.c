@@ -249,7 +249,7 @@ static bool any_policy(const struct commit *c)
     return false;
 }
 
-bool retain_logs(struct commit *c, size_t max)
+bool commit_retain(struct commit *c, size_t max)
 {
     struct over o = {.max = max, .now_us = os_wall_us(c->o.os)};
     if (!any_policy(c) || admit_write(c) || !(o.v = malloc(max * sizeof(struct log *))))

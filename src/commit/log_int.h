@@ -67,8 +67,6 @@ MUST_USE enum err load_log_part(struct commit *c, struct log *l, uint64_t first,
 void wake_watches(struct commit *c, uint64_t hash, uint64_t end);
 
 // ---- log_cut.c
-// Trims logs that are over their keyspace's policy; about `max` of them. True if there may be more.
-bool retain_logs(struct commit *c, size_t max);
 // Evicts from a locked shard of logs when memory is over its limit.
 void trim_log_shard(struct commit *c, unsigned shard);
 

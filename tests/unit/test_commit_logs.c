@@ -513,6 +513,66 @@ static void test_server_time(void **state)
     assert_int_equal(commit_keyspace_policy(f->c, events.keyspace, &p, &dep, &msg), ERR_INVALID);
 }
 
+static void append_lines(struct fix *f, const struct log_name *n, int count, int64_t time)
+{
+    struct errmsg msg = {0};
+    for (int i = 0; i < count; i++) {
+        struct log_input in = {.bytes = slice_of(f->bytes, 1000),
+                               .nonce = NONCE_NONE,
+                               .timestamp = time + i,
+                               .has_timestamp = true};
+        struct log_append a = {.name = *n, .records = &in, .count = 1};
+        assert_int_equal(append(f, &a, &msg), ERR_OK);
+    }
+}
+
+// What is left after retention: records [first, end) and no others.
+static void check_kept(struct fix *f, const struct log_name *n, uint64_t first, uint64_t end)
+{
+    struct errmsg msg = {0};
+    struct log_meta meta;
+    uint64_t dep;
+    while (commit_retain(f->c, 10))
+        ;
+    assert_int_equal(commit_log_meta(f->c, n, &meta, &dep, &msg), ERR_OK);
+    assert_int_equal(meta.first_offset, first);
+    assert_int_equal(meta.end_offset, end);
+    assert_int_equal(meta.records, end - first);
+}
+
+static void set_policy(struct fix *f, struct slice keyspace, uint64_t age, uint64_t bytes,
+                       uint64_t records)
+{
+    struct errmsg msg = {0};
+    uint64_t dep;
+    struct log_policy p = {.max_age_ms = age, .max_bytes = bytes, .max_records = records};
+    assert_int_equal(commit_keyspace_policy(f->c, keyspace, &p, &dep, &msg), ERR_OK);
+}
+
+static void test_retention(void **state)
+{
+    struct fix *f = *state;
+    append_lines(f, &name, 200, 1000);
+    check_kept(f, &name, 1, 201);
+    set_policy(f, name.keyspace, 0, 0, 150);
+    check_kept(f, &name, 51, 201);
+    set_policy(f, name.keyspace, 0, 100 * record_size(1000), 150);
+    check_kept(f, &name, 101, 201);
+    assert_int_equal(commit_close(f->c), ERR_OK); // cold, and the policy is remembered
+    open_it(f);
+    append_lines(f, &name, 10, 5000);
+    check_kept(f, &name, 111, 211);
+    set_policy(f, name.keyspace, 100, 0, 0);
+    sim_set_wall_ms(f->sim, 1190); // kept: 1090 and later, of 1110 to 1199
+    check_kept(f, &name, 111, 211);
+    sim_set_wall_ms(f->sim, 1250); // 1150 and later
+    check_kept(f, &name, 151, 211);
+    sim_set_wall_ms(f->sim, 100000);
+    check_kept(f, &name, 211, 211);
+    append_lines(f, &name, 1, 99950);
+    check_kept(f, &name, 211, 212);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -522,6 +582,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_mixed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_watch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_retention, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
