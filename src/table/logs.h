@@ -256,7 +256,8 @@ void logs_written(struct logs *l, const struct log_pin *p);
 void log_pin_release(struct log_pin *p);
 
 // Evicts clean blocks not used of late, and the indexes of logs left without any, until the
-// shard's memory is at most `target` or the hand went round twice.
+// shard's memory is at most `target` or the hand went round once: what was used since the last call
+// stays. Not between log_reserve and log_append of any log of the shard: its tail might go.
 void logs_evict(struct logs *l, unsigned shard, uint64_t target);
 void logs_each(struct logs *l, unsigned shard, void (*fn)(void *arg, struct log *log), void *arg);
 // ---------------------------------------------------------------------------------------------

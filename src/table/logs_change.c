@@ -17,8 +17,7 @@ bool log_can_append(const struct log *log, uint64_t *first)
     const struct chunk *c = open_tail(log->index);
     if (!c || c->block || c->meta.bytes == 0)
         return true;
-    *first = c->meta.first;
-    return false;
+    return chunk_cold(log->index, c, first) == ERR_OK;
 }
 
 // What a block that is to hold `need` bytes of records has room for.
@@ -281,10 +280,8 @@ enum err log_trim_prepare(struct logs *l, struct log *log, uint64_t before, stru
     struct chunk *c = &log->index->chunks[at];
     if (c->meta.last < before || c->meta.records == 0)
         return ERR_OK; // goes as a whole, or has nothing to give
-    if (!c->block) {
-        *first = c->meta.first;
-        return ERR_COLD;
-    }
+    if (!c->block)
+        return chunk_cold(log->index, c, first);
     uint32_t end = 0, records = 0;
     while (end < c->block->len && record_offset(c->block->bytes + end) < before) {
         end += (uint32_t)record_span(c->block->bytes + end);
@@ -329,10 +326,8 @@ enum err log_erase_prepare(struct logs *l, struct log *log, uint64_t offset, str
     struct chunk *c = &log->index->chunks[at];
     if (offset > c->meta.last || c->meta.records == 0)
         return ERR_OK;
-    if (!c->block) {
-        *first = c->meta.first;
-        return ERR_COLD;
-    }
+    if (!c->block)
+        return chunk_cold(log->index, c, first);
     uint32_t begin = 0;
     while (begin < c->block->len && record_offset(c->block->bytes + begin) < offset)
         begin += (uint32_t)record_span(c->block->bytes + begin);

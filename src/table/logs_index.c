@@ -178,6 +178,7 @@ enum err log_load_index(struct logs *l, struct log *log, const struct chunk_meta
     for (size_t i = 0; i < count; i++)
         index_push(l, log, &m[i]);
     log->index->dirty_low = log->index->end;
+    log->index->used = true;
     return ERR_OK;
 }
 

@@ -46,6 +46,7 @@ struct log_index {
     struct chunk *chunks;
     struct time_span *level[INDEX_LEVELS]; // level[0] covers INDEX_FAN chunks a node
     struct block *spare;                   // of log_reserve, in a chain by `newer`
+    bool used;                             // somebody loads a chunk; eviction takes it off
 };
 
 struct __attribute__((aligned(64))) logs_shard {
@@ -121,6 +122,13 @@ static inline uint32_t index_count(const struct log_index *x)
 static inline struct chunk *index_last(const struct log_index *x)
 {
     return x->end > x->begin ? &x->chunks[x->end - 1] : NULL;
+}
+// ERR_COLD: the chunk is needed. The index stays until whoever asked has brought it.
+static inline enum err chunk_cold(struct log_index *x, const struct chunk *c, uint64_t *first)
+{
+    x->used = true;
+    *first = c->meta.first;
+    return ERR_COLD;
 }
 // Makes room for `more` chunks at the end. The log gets an index of its own.
 MUST_USE enum err index_reserve(struct logs *l, struct log *log, uint32_t more);

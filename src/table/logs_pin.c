@@ -142,7 +142,18 @@ static void evict_oldest(struct logs *l, struct logs_shard *s)
         s->evictions++;
     }
     chunk_count(l, log, c);
-    if (index_idle(l, log))
+    if (index_idle(l, log) && !log->index->used)
+        index_free(l, log);
+}
+
+// Of a log with nothing resident, unless a chunk is being loaded.
+static void evict_index(struct logs *l, struct log *log)
+{
+    if (!index_idle(l, log))
+        return;
+    if (log->index->used)
+        log->index->used = false;
+    else
         index_free(l, log);
 }
 
@@ -150,13 +161,14 @@ void logs_evict(struct logs *l, unsigned shard, uint64_t target)
 {
     VERIFY(shard < LOGS_SHARDS);
     struct logs_shard *s = &l->shards[shard];
-    for (uint64_t steps = 2 * s->resident; steps > 0 && s->oldest && s->memory > target; steps--)
+    // Only once round: what was used since the last call stays, so that whoever needs several
+    // chunks gets on though the target cannot be reached.
+    for (uint64_t steps = s->resident; steps > 0 && s->oldest && s->memory > target; steps--)
         evict_oldest(l, s);
     // Then indexes that were loaded and of which no chunk was: once round the buckets.
     for (uint64_t i = 0; s->buckets && i <= s->bucket_mask && s->memory > target; i++) {
         for (struct log *log = s->buckets[s->hand & s->bucket_mask]; log; log = log->next)
-            if (index_idle(l, log))
-                index_free(l, log);
+            evict_index(l, log);
         s->hand++;
     }
 }

@@ -89,10 +89,8 @@ static enum err seek_by_content(const struct log *log, const struct log_from *fr
                                                        : c->meta.first;
                 return ERR_OK;
             }
-            if (!c->block) {
-                *first = c->meta.first;
-                return ERR_COLD;
-            }
+            if (!c->block)
+                return chunk_cold(log->index, c, first);
             uint64_t found = search_chunk(c, from);
             if (found) {
                 *offset = found;
@@ -143,10 +141,8 @@ enum err log_skip(struct logs *l, struct log *log, uint64_t records, uint64_t by
             *offset = c->meta.first > log->first ? c->meta.first : log->first;
             return ERR_OK;
         }
-        if (!c->block) {
-            *first = c->meta.first;
-            return ERR_COLD;
-        }
+        if (!c->block)
+            return chunk_cold(log->index, c, first);
         for (uint32_t at = 0; at < c->block->len;) {
             if (records == 0 && bytes == 0) {
                 *offset = record_offset(c->block->bytes + at);
@@ -257,10 +253,8 @@ static enum err gather_forwards(const struct log *log, uint64_t *offset, uint64_
         if (c->meta.records > 0 && *offset <= c->meta.last) {
             if (spans_full(spans, max_records, max_bytes))
                 return ERR_OK;
-            if (!c->block) {
-                *first = c->meta.first;
-                return ERR_COLD;
-            }
+            if (!c->block)
+                return chunk_cold(log->index, c, first);
             struct part p = part_forwards(c, *offset, spans, max_records, max_bytes);
             add_span(spans, c, &p.span);
             if (!p.all) {
@@ -283,10 +277,8 @@ static enum err gather_backwards(const struct log *log, uint64_t *offset, uint64
         if (c->meta.records > 0) {
             if (spans_full(spans, max_records, max_bytes))
                 return ERR_OK;
-            if (!c->block) {
-                *first = c->meta.first;
-                return ERR_COLD;
-            }
+            if (!c->block)
+                return chunk_cold(log->index, c, first);
             struct part p = part_backwards(c, *offset, spans, max_records, max_bytes);
             add_span(spans, c, &p.span);
             if (!p.all) {
