@@ -174,7 +174,6 @@ void discard_logs(struct work *w)
             logs_discard(w->c->logs, w->logs[i].made);
 }
 
-// What is reserved and not used is kept for the next append.
 enum err prepare_logs(struct work *w)
 {
     for (size_t i = 0; i < w->log_count; i++) {
@@ -214,7 +213,9 @@ void publish_logs(struct work *w, uint64_t seq)
         log_append(w->c->logs, l, s->change.value, seq, wal_durable(w->c->wal));
         VERIFY(l->end == s->op->append->end_offset && l->next_nonce == s->op->append->next_nonce);
         wake_watches(w->c, s->hash, l->end);
-        trim_log_shard(w->c, logs_shard(s->hash));
         count(&w->c->appended, s->op->append->appended);
     }
+    // Only now: it may evict tails that others of these appends counted on.
+    for (size_t i = 0; i < w->log_count; i++)
+        trim_log_shard(w->c, logs_shard(w->logs[i].hash));
 }
