@@ -14,6 +14,8 @@ enum cli_exit {
     CLI_FAILED = 3 // the server, the network or the disk
 };
 
+typedef bool (*cli_record_fn)(void *arg, const struct varve_record *record);
+
 // What the offline commands need from rooms that this one may not know: a data directory that no
 // server has open. server/offline.c provides it.
 struct cli_offline {
@@ -26,6 +28,18 @@ struct cli_offline {
                      struct errmsg *msg);
     // One transaction, durable when it returns; fills in the operations' results. ERR_CONFLICT.
     enum err (*txn)(void *data, struct varve_op *ops, size_t count, struct errmsg *msg);
+    // As the calls of varve.h: names after one, at most `limit`; ERR_MISSING; ERR_EXISTS.
+    enum err (*log_list)(void *data, struct slice keyspace, struct slice after, size_t limit,
+                         varve_list_fn fn, void *arg, struct errmsg *msg);
+    enum err (*keyspace_get)(void *data, struct slice keyspace, struct varve_log_policy *policy,
+                             struct errmsg *msg);
+    enum err (*keyspace_create)(void *data, struct slice keyspace,
+                                const struct varve_log_policy *policy, struct errmsg *msg);
+    enum err (*log_meta)(void *data, const struct varve_log *log, struct varve_log_meta *meta,
+                         struct errmsg *msg);
+    // All records, in order; fn returns false to stop.
+    enum err (*log_read)(void *data, const struct varve_log *log, cli_record_fn fn, void *arg,
+                         struct errmsg *msg);
     enum err (*close)(void *data, struct errmsg *msg);
 };
 

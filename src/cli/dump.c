@@ -1,10 +1,12 @@
-// dump and restore: all keys as JSON lines (cli/lines.h), from and to a running server or a data
-// directory that no server has open.
+// dump and restore: all keys and logs as JSON lines (cli/lines.h, cli/dump_logs.h), from and to a
+// running server or a data directory that no server has open.
 #include "base/limits.h"
 #include "base/os.h"
 #include "cli/command.h"
+#include "cli/dump_logs.h"
 #include "cli/io.h"
 #include "cli/lines.h"
+#include "cli/place.h"
 #include "cli/progress.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,44 +19,12 @@ enum {
     BATCH_MAX = 256 << 20, // bytes of a batch with one huge line
 };
 
-// Where keys come from or go to: one of the two is not NULL.
-struct place {
-    const struct command *c;
-    struct varve *server;
-    void *data; // of c->offline
-    int code;   // exit code of what went wrong; it has been told
-};
-
-static bool place_open(struct place *p, const struct command *c, const char *server,
-                       const char *dir, uint64_t timeout, bool create)
-{
-    struct errmsg msg;
-    *p = (struct place){.c = c};
-    if (server && dir)
-        p->code = command_fail(c, CLI_USAGE, "--server and --data exclude each other");
-    else if (dir && !c->offline)
-        p->code = command_fail(c, CLI_USAGE, "--data is not built in");
-    else if (dir && c->offline->open(&p->data, dir, create, &msg))
-        p->code = command_fail(c, CLI_FAILED, "%s", msg.text);
-    else if (!dir && !(p->server = command_connect(c, server, timeout)))
-        p->code = CLI_FAILED;
-    return !p->code;
-}
-
-static void place_close(struct place *p)
-{
-    struct errmsg msg;
-    varve_close(p->server);
-    if (p->data && p->c->offline->close(p->data, &msg) && !p->code)
-        p->code = command_fail(p->c, CLI_FAILED, "%s", msg.text);
-}
-
 struct dump {
     struct place place;
     struct output out;
     struct json_parser *parser;
     struct progress progress;
-    uint64_t keys;
+    uint64_t keys, records;
     enum err e;
     struct errmsg msg;
 };
@@ -102,6 +72,11 @@ static void dump_all(struct dump *d, struct slice prefix)
     }
     if (d->e && !d->place.code)
         d->place.code = command_fail(c, CLI_FAILED, "%s", d->msg.text);
+    if (d->place.code || prefix.n)
+        return;
+    progress_begin(&d->progress, "dump", 0, "records");
+    d->place.code = dump_logs(&d->place, &d->out, &d->progress, &d->records);
+    progress_end(&d->progress);
 }
 
 int command_dump(const struct command *c, int argc, char **argv)
@@ -111,7 +86,7 @@ int command_dump(const struct command *c, int argc, char **argv)
     const struct arg_option options[] = {
         {"server", ARG_TEXT, &server, "ADDR", "binary protocol, HOST:PORT"},
         {"data", ARG_TEXT, &dir, "DIR", "a data directory that no server has open, instead"},
-        {"prefix", ARG_TEXT, &prefix, "TEXT", "only keys that begin so"},
+        {"prefix", ARG_TEXT, &prefix, "TEXT", "only keys that begin so, and no logs"},
         {"timeout", ARG_TIME, &timeout, "TIME", "for each answer (60s); 0: none"},
     };
     static const char more[] =
@@ -137,7 +112,8 @@ int command_dump(const struct command *c, int argc, char **argv)
     json_parser_free(d.parser);
     place_close(&d.place);
     if (!d.place.code && path)
-        fprintf(stderr, "%llu keys in %s\n", (unsigned long long)d.keys, path);
+        fprintf(stderr, "%llu keys and %llu records in %s\n", (unsigned long long)d.keys,
+                (unsigned long long)d.records, path);
     return d.place.code;
 }
 
@@ -155,22 +131,8 @@ struct restore {
     struct varve_op ops[BATCH_OPS];
     size_t count;
     struct buf bytes; // its keys and values end to end
+    struct log_restore logs;
 };
-
-// One transaction. CLI_NO: a conflict, marked in the operations.
-static int commit_ops(struct restore *r, struct varve_op *ops, size_t count)
-{
-    const struct command *c = r->place.c;
-    struct errmsg msg;
-    if (r->place.server) {
-        enum varve_error e = varve_txn(r->place.server, ops, count, NULL, 0, NULL);
-        return !e                    ? CLI_OK
-               : e == VARVE_CONFLICT ? CLI_NO
-                                     : command_failed_call(c, r->place.server, e);
-    }
-    enum err e = c->offline->txn(r->place.data, ops, count, &msg);
-    return !e ? CLI_OK : e == ERR_CONFLICT ? CLI_NO : command_fail(c, CLI_FAILED, "%s", msg.text);
-}
 
 // Tells of the first key that exists, or takes all of them out of the batch.
 static int resolve_conflicts(struct restore *r)
@@ -207,7 +169,7 @@ static int commit_batch(struct restore *r)
     }
     int code = CLI_OK;
     while (r->count && !code) {
-        code = commit_ops(r, r->ops, r->count);
+        code = place_txn(&r->place, r->ops, r->count);
         if (code == CLI_OK)
             break;
         if (code == CLI_NO)
@@ -232,6 +194,8 @@ static int restore_line(struct restore *r, struct slice text)
     size_t before = buf_len(&r->bytes);
     if (text.n == 0)
         return CLI_OK;
+    if (log_line_is(text))
+        return log_restore_line(&r->logs, r->parser, text);
     if (line_get(&r->bytes, r->parser, text, &line, &msg))
         return bad_line(r, msg.text);
     uint64_t now = line.expires_ms ? os_wall_ms(os_real()) : 0;
@@ -266,6 +230,8 @@ static int restore_all(struct restore *r)
         code = command_fail(r->place.c, CLI_FAILED, "%s", msg.text);
     if (!code)
         code = commit_batch(r);
+    if (!code)
+        code = log_restore_commit(&r->logs);
     progress_end(&r->progress);
     return code;
 }
@@ -275,6 +241,7 @@ static int restore_from(struct restore *r, const char *path)
     struct errmsg msg;
     int code;
     buf_init(&r->bytes, BATCH_MAX);
+    log_restore_init(&r->logs, &r->place, &r->in, r->existing == SKIP);
     r->parser = json_parser_new(LINE_BYTES);
     if (!r->parser)
         code = command_fail(r->place.c, CLI_FAILED, "out of memory");
@@ -284,6 +251,7 @@ static int restore_from(struct restore *r, const char *path)
         code = restore_all(r);
     input_close(&r->in);
     buf_release(&r->bytes);
+    log_restore_release(&r->logs);
     json_parser_free(r->parser);
     return code;
 }
@@ -296,8 +264,9 @@ int command_restore(const struct command *c, int argc, char **argv)
     const struct arg_option options[] = {
         {"server", ARG_TEXT, &server, "ADDR", "binary protocol, HOST:PORT"},
         {"data", ARG_TEXT, &dir, "DIR", "a data directory that no server has open, or a new one"},
-        {"skip-existing", ARG_FLAG, &skip, NULL, "leave keys that exist as they are"},
-        {"replace", ARG_FLAG, &replace, NULL, "overwrite keys that exist"},
+        {"skip-existing", ARG_FLAG, &skip, NULL,
+         "leave keys that exist; append to logs what they lack"},
+        {"replace", ARG_FLAG, &replace, NULL, "overwrite keys that exist (not logs)"},
         {"timeout", ARG_TIME, &timeout, "TIME", "for each answer (60s); 0: none"},
     };
     static const char more[] =
@@ -305,7 +274,9 @@ int command_restore(const struct command *c, int argc, char **argv)
         "exactly; versions do not: a restored key is new and begins with a new version. A key "
         "that\n"
         "exists ends the restore with exit code 1, unless one of the options says otherwise.\n"
-        "An interrupted restore is finished by running it again with --skip-existing.\n";
+        "An interrupted restore is finished by running it again with --skip-existing: a log that\n"
+        "exists then is taken for the beginning of the dumped one. Records get offsets from 1 on,\n"
+        "and new timestamps where the server gives them.\n";
     struct arg_list a = {.options = options, .count = sizeof options / sizeof *options};
     int code;
     if (!command_parse(c, &a, argc, argv, 0, 1, more, &code))
@@ -322,6 +293,9 @@ int command_restore(const struct command *c, int argc, char **argv)
         fprintf(stderr, "%llu keys restored, %llu skipped, %llu past their time\n",
                 (unsigned long long)r->restored, (unsigned long long)r->skipped,
                 (unsigned long long)r->expired);
+        fprintf(stderr, "%llu records restored, %llu of them with new timestamps, %llu skipped\n",
+                (unsigned long long)r->logs.restored, (unsigned long long)r->logs.retimed,
+                (unsigned long long)r->logs.skipped);
     }
     code = r->place.code;
     free(r);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "commit/commit.h"
+#include "commit/log.h"
 #include "server/serve.h"
 #include <pthread.h>
 #include <stdio.h>
@@ -180,6 +181,143 @@ static enum err list(void *data, struct slice prefix, varve_list_fn fn, void *ar
     return e && !msg->text[0] ? err_set(msg, e, "%s", err_text(e)) : e;
 }
 
+static struct log_name to_name(const struct varve_log *log)
+{
+    return (struct log_name){slice_of(log->keyspace, log->keyspace_size),
+                             slice_of(log->key, log->key_size)};
+}
+
+static enum err told(enum err e, struct errmsg *msg)
+{
+    return e && !msg->text[0] ? err_set(msg, e, "%s", err_text(e)) : e;
+}
+
+struct names {
+    varve_list_fn fn;
+    void *arg;
+};
+
+static bool list_name(void *arg, struct slice name)
+{
+    const struct names *n = arg;
+    return n->fn(n->arg, name.p, name.n, NULL);
+}
+
+static enum err log_list(void *data, struct slice keyspace, struct slice after, size_t limit,
+                         varve_list_fn fn, void *arg, struct errmsg *msg)
+{
+    struct data *d = data;
+    struct names n = {fn, arg};
+    uint64_t dep;
+    msg->text[0] = 0;
+    return told(commit_log_list(d->commit, keyspace, after, limit, list_name, &n, &dep, msg), msg);
+}
+
+static enum err keyspace_get(void *data, struct slice name, struct varve_log_policy *policy,
+                             struct errmsg *msg)
+{
+    struct data *d = data;
+    struct keyspace_view view;
+    uint64_t dep;
+    msg->text[0] = 0;
+    enum err e = commit_keyspace_get(d->commit, name, &view, &dep, msg);
+    if (!e)
+        *policy = (struct varve_log_policy){
+            .max_age_ms = view.policy.max_age_ms,
+            .max_bytes = view.policy.max_bytes,
+            .max_records = view.policy.max_records,
+            .server_time = view.policy.server_time,
+        };
+    return e == ERR_NO_KEYSPACE ? ERR_MISSING : told(e, msg);
+}
+
+static enum err keyspace_create(void *data, struct slice name,
+                                const struct varve_log_policy *policy, struct errmsg *msg)
+{
+    struct data *d = data;
+    struct log_policy p = {
+        .max_age_ms = policy->max_age_ms,
+        .max_bytes = policy->max_bytes,
+        .max_records = policy->max_records,
+        .server_time = policy->server_time,
+    };
+    uint64_t created, dep;
+    msg->text[0] = 0;
+    enum err e = commit_keyspace_create(d->commit, name, &p, &created, &dep, msg);
+    commit_kick(d->commit);
+    return told(e ? e : commit_wait(d->commit, dep), msg);
+}
+
+static enum err log_meta(void *data, const struct varve_log *log, struct varve_log_meta *meta,
+                         struct errmsg *msg)
+{
+    struct data *d = data;
+    struct log_name name = to_name(log);
+    struct log_meta m;
+    uint64_t dep;
+    msg->text[0] = 0;
+    enum err e = commit_log_meta(d->commit, &name, &m, &dep, msg);
+    if (!e)
+        *meta = (struct varve_log_meta){
+            .first_offset = m.first_offset,
+            .next_offset = m.end_offset,
+            .next_nonce = {.low = (uint64_t)m.next_nonce, .high = (uint64_t)(m.next_nonce >> 64)},
+            .last_timestamp = m.last_timestamp,
+            .records = m.records,
+            .bytes = m.bytes,
+        };
+    return told(e, msg);
+}
+
+static bool give_page(struct log_page *page, cli_record_fn fn, void *arg)
+{
+    struct record r;
+    while (log_page_next(page, &r)) {
+        bool has_nonce = r.nonce != NONCE_NONE;
+        struct varve_record record = {
+            .offset = r.offset,
+            .timestamp = r.timestamp,
+            .has_timestamp = true,
+            .has_nonce = has_nonce,
+            .nonce = {.low = has_nonce ? (uint64_t)r.nonce : 0,
+                      .high = has_nonce ? (uint64_t)(r.nonce >> 64) : 0},
+            .data = r.bytes.p,
+            .size = r.bytes.n,
+        };
+        if (!fn(arg, &record))
+            return false;
+    }
+    return true;
+}
+
+static enum err log_read(void *data, const struct varve_log *log, cli_record_fn fn, void *arg,
+                         struct errmsg *msg)
+{
+    struct data *d = data;
+    struct log_query q = {
+        .name = to_name(log),
+        .from = {.direction = LOG_FORWARDS, .start = LOG_START_FIRST},
+        .max_records = LIMIT_PAGE_RECORDS,
+        .max_bytes = LIMIT_PAGE_BYTES,
+        .may_block = true,
+    };
+    char continuation[LOG_TOKEN];
+    bool more = true;
+    while (more) {
+        struct log_page page = {.records = 0};
+        uint64_t dep;
+        msg->text[0] = 0;
+        enum err e = commit_log_read(d->commit, &q, &page, &dep, msg);
+        if (e)
+            return told(e, msg);
+        more = give_page(&page, fn, arg) && page.more;
+        memcpy(continuation, page.continuation, sizeof continuation);
+        q.continuation = slice_of(continuation, more ? strlen(continuation) : 0);
+        log_page_release(&page);
+    }
+    return ERR_OK;
+}
+
 static void woken(void *arg, enum err e)
 {
     struct data *d = arg;
@@ -211,9 +349,33 @@ static enum err make_ready(struct data *d, const struct txn *t, enum err why)
     return e ? e : wait_woken(d);
 }
 
-static void to_txn(const struct commit *c, struct txn_op *to, const struct varve_op *from)
+// The records of an operation, for the commit room. NULL: no memory.
+static struct log_append *to_append(const struct varve_op *from)
 {
+    struct log_append *a = calloc(1, sizeof *a + from->record_count * sizeof *a->records);
+    if (!a)
+        return NULL;
+    struct log_input *records = (struct log_input *)(a + 1);
+    for (size_t i = 0; i < from->record_count; i++) {
+        const struct varve_record *r = &from->records[i];
+        records[i] = (struct log_input){
+            .bytes = slice_of(r->data, r->size),
+            .nonce = r->has_nonce ? (u128)r->nonce.high << 64 | r->nonce.low : NONCE_NONE,
+            .timestamp = r->timestamp,
+            .has_timestamp = r->has_timestamp,
+        };
+    }
+    a->name = to_name(from->log);
+    a->records = records;
+    a->count = from->record_count;
+    return a;
+}
+
+static enum err to_txn(const struct commit *c, struct txn_op *to, const struct varve_op *from)
+{
+    struct log_append *append = from->kind == VARVE_OP_APPEND ? to_append(from) : NULL;
     *to = (struct txn_op){
+        .append = append,
         .kind = (uint8_t)from->kind,
         .type = (uint8_t)from->type,
         .has_version = from->has_version,
@@ -223,10 +385,12 @@ static void to_txn(const struct commit *c, struct txn_op *to, const struct varve
         .version = from->version,
         .ttl_ms = from->ttl_ms,
     };
+    return from->kind == VARVE_OP_APPEND && !append ? ERR_NO_MEMORY : ERR_OK;
 }
 
 _Static_assert((int)VARVE_OP_CHECK == TXN_CHECK && (int)VARVE_OP_PUT == TXN_PUT &&
-                   (int)VARVE_OP_DELETE == TXN_DELETE && (int)VARVE_OP_ADD == TXN_ADD,
+                   (int)VARVE_OP_DELETE == TXN_DELETE && (int)VARVE_OP_ADD == TXN_ADD &&
+                   (int)VARVE_OP_APPEND == TXN_APPEND,
                "the client library's operations are the commit room's");
 
 static enum err txn(void *data, struct varve_op *ops, size_t count, struct errmsg *msg)
@@ -236,13 +400,15 @@ static enum err txn(void *data, struct varve_op *ops, size_t count, struct errms
     uint64_t dep = 0;
     if (!t.ops)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < count; i++)
-        to_txn(d->commit, &t.ops[i], &ops[i]);
-    enum err e;
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < count && !e; i++)
+        e = to_txn(d->commit, &t.ops[i], &ops[i]);
     msg->text[0] = 0;
-    while ((e = commit_txn(d->commit, &t, &dep, msg)) == ERR_COLD || e == ERR_FULL) {
-        if ((e = make_ready(d, &t, e)))
+    while (!e) {
+        e = commit_txn(d->commit, &t, &dep, msg);
+        if (e != ERR_COLD && e != ERR_FULL)
             break;
+        e = make_ready(d, &t, e);
     }
     commit_kick(d->commit);
     if (!e)
@@ -252,9 +418,14 @@ static enum err txn(void *data, struct varve_op *ops, size_t count, struct errms
         ops[i].actual = t.ops[i].actual;
         ops[i].new_version = t.ops[i].new_version;
         ops[i].number = t.ops[i].number;
+        if (t.ops[i].append) {
+            ops[i].first_offset = t.ops[i].append->first_offset;
+            ops[i].appended = t.ops[i].append->appended;
+        }
+        free(t.ops[i].append);
     }
     free(t.ops);
-    return e && !msg->text[0] ? err_set(msg, e, "%s", err_text(e)) : e;
+    return told(e, msg);
 }
 
 const struct cli_offline offline = {
@@ -262,5 +433,10 @@ const struct cli_offline offline = {
     .open = open_data,
     .list = list,
     .txn = txn,
+    .log_list = log_list,
+    .keyspace_get = keyspace_get,
+    .keyspace_create = keyspace_create,
+    .log_meta = log_meta,
+    .log_read = log_read,
     .close = close_data,
 };
