@@ -1,6 +1,8 @@
 """wx_store's protocol over ZeroMQ, with plain python sockets, written from docs/PROTOCOLS.md."""
+import pathlib
 import random
 import struct
+import subprocess
 import threading
 import time
 
@@ -8,7 +10,7 @@ import pytest
 import requests
 import zmq
 
-from conftest import Binary, wait_until
+from conftest import VARVE, Binary, wait_until
 
 (PUT_OTHER, GET_OTHER, PUT_EVENT, GET_EVENTS, GET_ALL_EVENTS, PUT_FAILURE, GET_FAILURES, PUT_OTHER_TTL,
  DELETE_EVENT, TRIM_EVENTS, TRIM_FAILURES, GET_ALL_FAILURES, PING, READ_EVENTS, READ_FAILURES) = range(15)
@@ -216,6 +218,12 @@ def test_metrics(server, one):
     metrics = requests.get(server.http + "/metrics").text
     assert 'varve_zmq_requests_total{command="PING"} 1\n' in metrics
     assert "varve_zmq_malformed_total 1\n" in metrics and "varve_zmq_errors_total 1\n" in metrics
+
+
+def test_the_client_library(both):
+    program = pathlib.Path(VARVE).parent / "tests/unit/test_zmq_client"
+    for endpoint in both.addresses["zmq"][1:]:
+        subprocess.run([program, endpoint], check=True, timeout=60)
 
 
 # ---- time

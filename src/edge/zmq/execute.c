@@ -193,7 +193,7 @@ static void get_other(struct request *q)
 {
     struct commit *commit = q->edge->o.commit;
     if (q->call.key.n == 0) {
-        answer_error(q, "GET_OTHER: the key is empty");
+        answer_error(q, "the key is empty");
         return;
     }
     struct key_ref k = commit_ref(commit, q->call.key);
@@ -220,7 +220,7 @@ static void put_other(struct request *q)
     struct txn t = {.ops = &op, .count = 1};
     struct errmsg msg = {""};
     if (c->key.n == 0) {
-        answer_error(q, "PUT_OTHER: the key is empty");
+        answer_error(q, "the key is empty");
         return;
     }
     enum err e = commit_txn(z->o.commit, &t, &q->dep, &msg);
