@@ -75,6 +75,8 @@ static void check_replies(struct slice out)
         const uint8_t *end = memmem(out.p, out.n, "\r\n\r\n", 4);
         VERIFY(end && memcmp(out.p, "HTTP/1.1 ", 9) == 0);
         size_t head = (size_t)(end - out.p) + 4;
+        if (memmem(out.p, head, "text/event-stream", 17))
+            break; // to the end of the connection
         const char *length = memmem(out.p, head, "\r\nContent-Length:", 17);
         size_t body = length ? strtoul(length + 17, NULL, 10) : 0;
         VERIFY(out.n - head >= body);

@@ -77,13 +77,14 @@ static enum err put_page(struct conn *c, struct tail *t, struct log_page *page, 
     uint64_t mark = conn_mark(c);
     struct record r;
     enum err e = ERR_OK;
-    if (page->truncated)
+    struct log_from *from = &t->query.from;
+    // Also when retention passed the place while the page was brought in from the disk.
+    if (page->truncated || (from->start == LOG_START_OFFSET && page->first_offset > from->offset))
         e = buf_printf(out, "event: truncated\ndata: {\"first_offset\":%" PRIu64 "}\n\n",
                        page->first_offset);
     while (!e && log_page_next(page, &r))
         e = put_record(out, &r, t->base64);
     conn_gate(c, mark, dep);
-    struct log_from *from = &t->query.from;
     // A time or nonce that no record has reached is still waited for. With a filter the place may
     // have been passed.
     bool reached = page->records || page->more || t->query.filter != LOG_FILTER_NONE;
@@ -150,9 +151,10 @@ enum conn_verdict tail_input(struct conn *c, struct http_conn *st)
             return CONN_WAIT;
         if (e)
             return CONN_CLOSE; // the reader asks again, and is then told what is wrong
-        if (page.records || page.truncated || st->timer != TIMER_TAIL)
-            await_comment(c, st);
+        size_t before = conn_pending(c);
         e = put_page(c, t, &page, dep);
+        if (conn_pending(c) > before || st->timer != TIMER_TAIL)
+            await_comment(c, st);
         bool more = page.more;
         uint64_t next = page.next;
         log_page_release(&page);
