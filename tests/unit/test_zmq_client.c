@@ -17,7 +17,8 @@ static char endpoint[256];
 struct script {
     void *context, *socket;
     pthread_t thread;
-    // One round: what it shall answer, and what it got.
+    pthread_mutex_t lock;
+    // One round, locked: what it shall answer, and what it got.
     uint8_t reply[256];
     size_t reply_n;
     uint8_t request[256];
@@ -28,11 +29,15 @@ static void *serve(void *arg)
 {
     struct script *s = arg;
     for (;;) {
-        int n = zmq_recv(s->socket, s->request, sizeof s->request, 0);
-        if (n < 0 || (n == 4 && !memcmp(s->request, "stop", 4)))
+        uint8_t request[sizeof s->request];
+        int n = zmq_recv(s->socket, request, sizeof request, 0);
+        if (n < 0 || (n == 4 && !memcmp(request, "stop", 4)))
             return NULL;
+        pthread_mutex_lock(&s->lock);
+        memcpy(s->request, request, (size_t)n);
         s->request_n = (size_t)n;
         zmq_send(s->socket, s->reply, s->reply_n, 0);
+        pthread_mutex_unlock(&s->lock);
     }
 }
 
@@ -40,6 +45,7 @@ static void script_open(struct script *s)
 {
     size_t cap = sizeof endpoint;
     memset(s, 0, sizeof *s);
+    pthread_mutex_init(&s->lock, NULL);
     s->context = zmq_ctx_new();
     s->socket = zmq_socket(s->context, ZMQ_REP);
     assert_int_equal(zmq_bind(s->socket, "tcp://127.0.0.1:*"), 0);
@@ -58,6 +64,7 @@ static void script_close(struct script *s)
     zmq_close(stop);
     zmq_close(s->socket);
     zmq_ctx_term(s->context);
+    pthread_mutex_destroy(&s->lock);
 }
 
 static struct varve_zmq *open_client(enum varve_zmq_kind kind)
@@ -68,18 +75,22 @@ static struct varve_zmq *open_client(enum varve_zmq_kind kind)
     return z;
 }
 
-// What the server shall answer next: nothing is under way, so that its thread does not look.
+// What the server shall answer from now on.
 static void answers(struct script *s, const void *p, size_t n)
 {
+    pthread_mutex_lock(&s->lock);
     memcpy(s->reply, p, n);
     s->reply_n = n;
+    pthread_mutex_unlock(&s->lock);
 }
 #define ANSWERS(s, text) answers(s, text, sizeof(text) - 1)
 
-static void assert_request(const struct script *s, const void *p, size_t n)
+static void assert_request(struct script *s, const void *p, size_t n)
 {
+    pthread_mutex_lock(&s->lock);
     assert_int_equal(s->request_n, n);
     assert_memory_equal(s->request, p, n);
+    pthread_mutex_unlock(&s->lock);
 }
 #define ASSERT_REQUEST(s, text) assert_request(s, text, sizeof(text) - 1)
 
