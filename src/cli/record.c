@@ -104,13 +104,20 @@ enum err record_got_members(unsigned has, struct errmsg *msg)
 enum err record_get_json(struct buf *out, struct json_parser *parser, struct slice text,
                          struct varve_record *r, struct errmsg *msg)
 {
+    struct json root;
+    enum err e = json_parse(parser, text, &root, msg);
+    return e ? e : record_get(out, root, r, msg);
+}
+
+enum err record_get(struct buf *out, struct json root, struct varve_record *r, struct errmsg *msg)
+{
     size_t before = buf_len(out);
-    struct json root, v;
+    struct json v;
     struct slice name;
     unsigned has = 0;
     *r = (struct varve_record){.offset = 0};
-    enum err e = json_parse(parser, text, &root, msg);
-    if (!e && json_kind(root) != JSON_OBJECT)
+    enum err e = ERR_OK;
+    if (json_kind(root) != JSON_OBJECT)
         e = err_set(msg, ERR_INVALID, "an object is wanted, not %s",
                     json_kind_name(json_kind(root)));
     if (!e) {

@@ -25,6 +25,9 @@ MUST_USE enum err record_put_json(struct buf *b, const struct varve_record *r);
 // *r but data. On an error `out` is as before and msg says what is wrong.
 MUST_USE enum err record_get_json(struct buf *out, struct json_parser *parser, struct slice text,
                                   struct varve_record *r, struct errmsg *msg);
+// The same of a value that has been parsed.
+MUST_USE enum err record_get(struct buf *out, struct json root, struct varve_record *r,
+                             struct errmsg *msg);
 // One member of such a line, for readers of lines that have others too: ERR_MISSING if `name` is
 // none of them. *has has a bit for each that was there; start with 0.
 MUST_USE enum err record_get_member(struct buf *out, struct slice name, struct json v,

@@ -4,15 +4,16 @@
 #include "base/limits.h"
 #include "cli/command.h"
 #include "cli/io.h"
+#include "cli/record.h"
 #include "cli/value.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { TIMEOUT_MS = 10000 };
 
-enum member { OP, KEY, VALUE, VERSION, TTL, DELTA, MEMBERS };
-static const char *const member_names[MEMBERS] = {"op",      "key",    "value",
-                                                  "version", "ttl_ms", "delta"};
+enum member { OP, KEY, VALUE, VERSION, TTL, DELTA, KEYSPACE, RECORDS, MEMBERS };
+static const char *const member_names[MEMBERS] = {"op",     "key",   "value",    "version",
+                                                  "ttl_ms", "delta", "keyspace", "records"};
 #define BIT(m) (1u << (m))
 
 // Which members an operation must have, and may have besides.
@@ -25,14 +26,22 @@ static const struct {
     {"put", VARVE_OP_PUT, BIT(KEY) | BIT(VALUE), BIT(VERSION) | BIT(TTL)},
     {"delete", VARVE_OP_DELETE, BIT(KEY), BIT(VERSION)},
     {"add", VARVE_OP_ADD, BIT(KEY) | BIT(DELTA), BIT(VERSION) | BIT(TTL)},
+    {"append", VARVE_OP_APPEND, BIT(KEY) | BIT(KEYSPACE) | BIT(RECORDS), 0},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+// What an operation "append" points to.
+struct append {
+    struct varve_log log;
+    struct varve_record *records;
+};
 
 struct request {
     struct json_parser *parser;
     struct varve_op *ops;
+    struct append *appends; // one for each operation
     size_t count;
-    struct buf bytes; // keys and values end to end
+    struct buf bytes; // of each operation: key, value or keyspace and records
     struct slice idempotency;
     struct errmsg *msg;
 };
@@ -77,7 +86,7 @@ static enum err read_shape(const struct json at[MEMBERS], unsigned has, struct v
                            struct errmsg *msg)
 {
     if (!(has & BIT(OP)) || json_kind(at[OP]) != JSON_STRING)
-        return err_set(msg, ERR_INVALID, "\"op\" must be check, put, delete or add");
+        return err_set(msg, ERR_INVALID, "\"op\" must be check, put, delete, add or append");
     for (size_t i = 0; i < SHAPES; i++) {
         if (!slice_equal(json_string(at[OP]), slice_str(shapes[i].name)))
             continue;
@@ -93,11 +102,59 @@ static enum err read_shape(const struct json at[MEMBERS], unsigned has, struct v
         op->kind = shapes[i].kind;
         return ERR_OK;
     }
-    return err_set(msg, ERR_INVALID, "\"op\" must be check, put, delete or add");
+    return err_set(msg, ERR_INVALID, "\"op\" must be check, put, delete, add or append");
+}
+
+static enum err read_records(struct request *r, struct json v, struct append *a,
+                             struct varve_op *op)
+{
+    size_t count = json_kind(v) == JSON_ARRAY ? json_count(v) : 0;
+    if (count == 0)
+        return err_set(r->msg, ERR_INVALID, "records must be an array of one record or more");
+    a->records = calloc(count, sizeof *a->records);
+    if (!a->records)
+        return ERR_NO_MEMORY;
+    op->log = &a->log;
+    op->records = a->records;
+    op->record_count = count;
+    struct json_iter it = json_iterate(v);
+    struct json one;
+    enum err e = ERR_OK;
+    for (size_t i = 0; !e && json_next(&it, NULL, &one); i++)
+        e = record_get(&r->bytes, one, &a->records[i], r->msg);
+    return e;
+}
+
+static enum err read_append(struct request *r, const struct json at[MEMBERS], struct append *a,
+                            struct varve_op *op)
+{
+    size_t before = buf_len(&r->bytes);
+    enum err e = value_key_from_json(&r->bytes, at[KEYSPACE], r->msg);
+    a->log.keyspace_size = buf_len(&r->bytes) - before;
+    a->log.key_size = op->key_size;
+    return e ? e : read_records(r, at[RECORDS], a, op);
+}
+
+// Sets the pointers of an operation whose bytes begin at p; returns where they end.
+static const uint8_t *place_op(struct varve_op *op, struct append *a, const uint8_t *p)
+{
+    op->key = p;
+    op->value = p + op->key_size;
+    p += op->key_size + op->value_size;
+    if (op->kind != VARVE_OP_APPEND)
+        return p;
+    a->log.key = op->key;
+    a->log.keyspace = p;
+    p += a->log.keyspace_size;
+    for (size_t i = 0; i < op->record_count; i++) {
+        a->records[i].data = p;
+        p += a->records[i].size;
+    }
+    return p;
 }
 
 // Reads one operation; its key and value are appended to r->bytes and only their sizes set.
-static enum err read_op(struct request *r, struct json v, struct varve_op *op)
+static enum err read_op(struct request *r, struct json v, struct varve_op *op, struct append *a)
 {
     struct json at[MEMBERS];
     unsigned has;
@@ -109,6 +166,8 @@ static enum err read_op(struct request *r, struct json v, struct varve_op *op)
     if (!e && has & BIT(VALUE))
         e = value_from_json(&r->bytes, at[VALUE], false, &op->type, r->msg);
     op->value_size = buf_len(&r->bytes) - before - op->key_size;
+    if (!e && op->kind == VARVE_OP_APPEND)
+        e = read_append(r, at, a, op);
     op->has_version = has & BIT(VERSION);
     if (!e && has & BIT(VERSION))
         e = read_whole(at[VERSION], member_names[VERSION], &op->version, r->msg);
@@ -127,27 +186,24 @@ static enum err read_ops(struct request *r, struct json ops)
         return err_set(r->msg, ERR_INVALID, "\"ops\" must be an array of 1 to %u operations",
                        LIMIT_TXN_OPS);
     r->ops = calloc(json_count(ops), sizeof *r->ops);
-    if (!r->ops)
+    r->appends = calloc(json_count(ops), sizeof *r->appends);
+    if (!r->ops || !r->appends)
         return err_set(r->msg, ERR_NO_MEMORY, "out of memory");
     struct json_iter it = json_iterate(ops);
     struct json v;
     while (json_next(&it, NULL, &v)) {
         r->msg->text[0] = 0;
-        enum err e = read_op(r, v, &r->ops[r->count]);
+        size_t i = r->count++;
+        enum err e = read_op(r, v, &r->ops[i], &r->appends[i]);
         if (e) {
             struct errmsg why = *r->msg;
-            return err_set(r->msg, e, "operation %zu: %s", r->count,
-                           why.text[0] ? why.text : err_text(e));
+            return err_set(r->msg, e, "operation %zu: %s", i, why.text[0] ? why.text : err_text(e));
         }
-        r->count++;
     }
     // Now that nothing moves any more.
     const uint8_t *p = buf_len(&r->bytes) ? buf_head(&r->bytes) : NULL;
-    for (size_t i = 0; i < r->count; i++) {
-        r->ops[i].key = p;
-        r->ops[i].value = p + r->ops[i].key_size;
-        p += r->ops[i].key_size + r->ops[i].value_size;
-    }
+    for (size_t i = 0; i < r->count; i++)
+        p = place_op(&r->ops[i], &r->appends[i], p);
     return ERR_OK;
 }
 
@@ -177,10 +233,9 @@ static enum err read_request(struct request *r, struct slice text)
 }
 
 // A key as the server's JSON has it: a string, or an array of byte values.
-static enum err put_key(struct buf *b, const struct varve_op *op)
+static enum err put_key(struct buf *b, const char *name, struct slice key)
 {
-    struct slice key = slice_of(op->key, op->key_size);
-    enum err e = buf_printf(b, "{\"key\":");
+    enum err e = buf_printf(b, "\"%s\":", name);
     if (e || utf8_valid(key))
         return e ? e : json_put_string(b, key);
     for (size_t i = 0; !e && i < key.n; i++)
@@ -188,21 +243,35 @@ static enum err put_key(struct buf *b, const struct varve_op *op)
     return e ? e : buf_append(b, "]", 1);
 }
 
+static enum err put_result(struct buf *b, const struct varve_op *op)
+{
+    bool check = op->kind == VARVE_OP_CHECK;
+    enum err e = buf_append(b, "{", 1);
+    if (!e && op->kind == VARVE_OP_APPEND) {
+        e = put_key(b, "keyspace", slice_of(op->log->keyspace, op->log->keyspace_size));
+        e = e ? e : buf_append(b, ",", 1);
+    }
+    e = e ? e : put_key(b, "key", slice_of(op->key, op->key_size));
+    if (!e && op->kind == VARVE_OP_APPEND)
+        return buf_printf(b, ",\"first_offset\":%llu,\"next_offset\":%llu,\"appended\":%llu}",
+                          (unsigned long long)op->first_offset,
+                          (unsigned long long)(op->first_offset + op->appended),
+                          (unsigned long long)op->appended);
+    if (!e)
+        e = buf_printf(b, ",\"version\":%llu",
+                       (unsigned long long)(check ? op->version : op->new_version));
+    if (!e && op->kind == VARVE_OP_ADD)
+        e = buf_printf(b, ",\"value\":%lld", (long long)op->number);
+    return e ? e : buf_append(b, "}", 1);
+}
+
 static enum err put_results(struct buf *b, const struct request *r, uint64_t sequence)
 {
     enum err e = buf_printf(b, "{\"result\":\"Success\",\"sequence\":%llu,\"results\":[",
                             (unsigned long long)sequence);
     for (size_t i = 0; !e && i < r->count; i++) {
-        const struct varve_op *op = &r->ops[i];
-        bool check = op->kind == VARVE_OP_CHECK;
         e = i ? buf_append(b, ",", 1) : ERR_OK;
-        e = e ? e : put_key(b, op);
-        if (!e)
-            e = buf_printf(b, ",\"version\":%llu",
-                           (unsigned long long)(check ? op->version : op->new_version));
-        if (!e && op->kind == VARVE_OP_ADD)
-            e = buf_printf(b, ",\"value\":%lld", (long long)op->number);
-        e = e ? e : buf_append(b, "}", 1);
+        e = e ? e : put_result(b, &r->ops[i]);
     }
     return e ? e : buf_append(b, "]}\n", 3);
 }
@@ -217,7 +286,8 @@ static enum err put_conflicts(struct buf *b, const struct request *r)
         if (!op->conflict)
             continue;
         e = buf_append(b, comma, strlen(comma));
-        e = e ? e : put_key(b, op);
+        e = e ? e : buf_append(b, "{", 1);
+        e = e ? e : put_key(b, "key", slice_of(op->key, op->key_size));
         if (!e)
             e = buf_printf(b, ",\"expected\":%llu,\"version\":%llu}",
                            (unsigned long long)op->version, (unsigned long long)op->actual);
@@ -264,7 +334,8 @@ int command_txn(const struct command *c, int argc, char **argv)
         "  {\"ops\":[{\"op\":\"check\",\"key\":K,\"version\":N},\n"
         "          {\"op\":\"put\",\"key\":K,\"value\":V,\"version\":N?,\"ttl_ms\":T?},\n"
         "          {\"op\":\"delete\",\"key\":K,\"version\":N?},\n"
-        "          {\"op\":\"add\",\"key\":K,\"delta\":D,\"version\":N?,\"ttl_ms\":T?}],\n"
+        "          {\"op\":\"add\",\"key\":K,\"delta\":D,\"version\":N?,\"ttl_ms\":T?},\n"
+        "          {\"op\":\"append\",\"keyspace\":KS,\"key\":K,\"records\":[R,...]}],\n"
         "   \"idempotency_key\":\"...\"?}\n";
     struct arg_list a = {.options = options, .count = sizeof options / sizeof *options};
     struct errmsg msg;
@@ -282,6 +353,9 @@ int command_txn(const struct command *c, int argc, char **argv)
         e = err_set(&msg, ERR_INVALID, "%s is empty", a.operands[0]);
     e = e ? e : read_request(&r, buf_slice(&text));
     code = e ? command_fail(c, CLI_USAGE, "%s", msg.text) : send_request(c, &r, server, timeout);
+    for (size_t i = 0; i < r.count; i++)
+        free(r.appends[i].records);
+    free(r.appends);
     free(r.ops);
     buf_release(&text);
     buf_release(&r.bytes);

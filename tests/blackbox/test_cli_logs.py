@@ -311,6 +311,31 @@ def test_events(event, server):
     assert tail.interrupt() == b""
 
 
+def test_append_in_txn(log, server):
+    ops = [{"op": "put", "key": "a", "value": 1, "version": 0},
+           {"op": "append", "keyspace": "ks", "key": "k", "records": [
+               {"record": "one", "nonce": 5, "timestamp": -1}, {"base64": "/w==", "nonce": "6"}]},
+           {"op": "append", "keyspace": "ks", "key": [255], "records": [{"record": ""}]},
+           {"op": "check", "key": "b", "version": 0}]
+    words = ("txn", "--server", server.address["binary"], "-")
+    r = said(run(*words, stdin=json.dumps({"ops": ops}).encode()), OK)
+    assert json.loads(r.stdout)["results"] == [
+        {"key": "a", "version": 1},
+        {"keyspace": "ks", "key": "k", "first_offset": 1, "next_offset": 3, "appended": 2},
+        {"keyspace": "ks", "key": [255], "first_offset": 1, "next_offset": 2, "appended": 1},
+        {"key": "b", "version": 0}]
+    said(log("read", "ks", "k"), OK, b"one\n\xff\n")
+    ops[0]["version"] = 1
+    r = said(run(*words, stdin=json.dumps({"ops": ops}).encode()), OK)
+    assert json.loads(r.stdout)["results"][1]["appended"] == 0
+    r = said(run(*words, stdin=json.dumps({"ops": ops}).encode()), NO)  # the version is 2 now
+    assert b"conflicts" in r.stdout
+    assert len(log("read", "ks", b"\xff").stdout) == 2  # two empty records
+    for bad in ({"records": []}, {"records": [{}]}, {"records": 1}, {"keyspace": 1}, {"value": 1}):
+        op = {"op": "append", "keyspace": "ks", "key": "k", "records": [{"record": "r"}], **bad}
+        said(run(*words, stdin=json.dumps({"ops": [op]}).encode()), USAGE, b"")
+
+
 def hostile_logs(log, event):
     rng = random.Random(11)
     said(log("create", "limits", "--retention-records", 1000000, "--retention-age", "100d"), OK)
