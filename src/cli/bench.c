@@ -1,8 +1,10 @@
 // `varve bench`: presets, options, loading, the report.
 #include "cli/bench.h"
+#include "base/limits.h"
 #include "base/os.h"
 #include "cli/command.h"
 #include "cli/progress.h"
+#include "op/record.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -69,6 +71,41 @@ static const struct preset presets[] = {
      "512 clients, each 1000 times get a number and put it back plus 1",
      {.protocol = BENCH_HTTP, .op = BENCH_INCREMENT, .connections = 512, .requests = 1000},
      false},
+    {"log-append",
+     "binary appends of 100 records to one log",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_APPEND,
+      .connections = 4,
+      .pipeline = 16,
+      .items = 100,
+      .value_size = 100},
+     false},
+    {"log-read",
+     "binary pages of 1000 records, from the first to the last of a loaded log",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_READ,
+      .connections = 2,
+      .pipeline = 4,
+      .items = 1000,
+      .keys = 1000000,
+      .value_size = 100},
+     true},
+    {"log-tail",
+     "the same in one stream",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_TAIL,
+      .connections = 2,
+      .keys = 1000000,
+      .value_size = 100},
+     true},
+    {"log-seek",
+     "one record at a random offset, timestamp or nonce (--start) of a loaded log",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_SEEK,
+      .connections = 1,
+      .keys = 1000000,
+      .value_size = 100},
+     true},
     // kv-run is these three, one after another.
     {"kv-run",
      "binary SET, GET and DELETE of random keys",
@@ -86,9 +123,9 @@ static const struct preset presets[] = {
 enum { PRESETS = sizeof presets / sizeof *presets };
 
 struct options {
-    const char *server, *preset, *protocol, *op;
+    const char *server, *preset, *protocol, *op, *start;
     uint64_t threads, connections, pipeline, items, requests, duration_ms, warmup_ms, keys,
-        value_size, server_pid, seed;
+        value_size, logs, server_pid, seed;
     bool missing, shared_key, load, no_load, json;
 };
 
@@ -111,13 +148,33 @@ static bool find_name(const char *const *names, int count, const char *name, int
     return false;
 }
 
+// Of runs on logs.
+static const char *wrong_log_spec(const struct bench_spec *s)
+{
+    bool raw = s->protocol == BENCH_HTTP && s->op == BENCH_READ;
+    bool stream = s->protocol == BENCH_RESP && (s->op == BENCH_APPEND || s->op == BENCH_READ);
+    if (s->protocol != BENCH_BINARY && !raw && !stream)
+        return "append, read, tail and seek are for --protocol binary; read also for http, append "
+               "and read for resp";
+    if (s->items > 1 && (s->op == BENCH_TAIL || s->op == BENCH_SEEK))
+        return "a tail has pages of its own size, a seek brings one record: no --items";
+    if (s->items > 1 && s->op == BENCH_APPEND && stream)
+        return "XADD adds one: --items must be 1, --pipeline as many";
+    if (s->op == BENCH_READ && s->items * (s->value_size + RECORD_OVERHEAD) > LIMIT_PAGE_BYTES)
+        return "a page has at most 4m bytes, 40 of each record around its value";
+    if (s->logs < 1 || s->logs > 100000000)
+        return "--logs must be 1 to 100000000";
+    return NULL;
+}
+
 // What can be asked for at all; the text says what is wrong, NULL if nothing.
 static const char *wrong_spec(const struct bench_spec *s)
 {
     bool plain = s->protocol != BENCH_HTTP;
     if (s->op == BENCH_INCREMENT && plain)
         return "increment is for --protocol http";
-    if (s->items > 1 && (plain || (s->op != BENCH_PUT && s->op != BENCH_SET)))
+    if (s->items > 1 && !bench_is_log(s->op) &&
+        (plain || (s->op != BENCH_PUT && s->op != BENCH_SET)))
         return "--items is for put and set over http";
     if (s->op == BENCH_INCREMENT && s->pipeline > 1)
         return "an increment waits for its get: --pipeline must be 1";
@@ -129,12 +186,13 @@ static const char *wrong_spec(const struct bench_spec *s)
         return "--pipeline must be 1 to 100000, --items 1 to 10000";
     if (s->keys < s->items || s->keys > 1000000000000)
         return "--keys must be 1 to 1000000000000, and not less than items";
+    uint64_t written = bench_is_log(s->op) && s->op != BENCH_APPEND ? 1 : s->items;
     if (s->value_size < 1 || s->value_size > (16u << 20) ||
-        s->value_size * s->items * s->pipeline > (64u << 20))
+        s->value_size * written * s->pipeline > (64u << 20))
         return "--value-size must be 1 byte to 16m, and a batch not over 64m";
     if (!s->requests && !s->duration_ms)
         return "--duration or --requests must be over 0";
-    return NULL;
+    return bench_is_log(s->op) ? wrong_log_spec(s) : NULL;
 }
 
 static const char *make_spec(const struct options *o, const struct preset *p, struct bench_spec *s)
@@ -148,8 +206,13 @@ static const char *make_spec(const struct options *o, const struct preset *p, st
     }
     if (o->op) {
         if (!find_name(bench_op_names, BENCH_OPS, o->op, &n))
-            return "--op must be get, set, delete, put or increment";
+            return "--op must be get, set, delete, put, increment, append, read, tail or seek";
         s->op = (enum bench_op)n;
+    }
+    if (o->start) {
+        if (!find_name(bench_start_names, BENCH_STARTS, o->start, &n))
+            return "--start must be offset, timestamp or nonce";
+        s->start = (enum bench_start)n;
     }
     s->server = o->server ? o->server : default_servers[s->protocol];
     pick(&s->connections, o->connections, 50);
@@ -161,6 +224,7 @@ static const char *make_spec(const struct options *o, const struct preset *p, st
     pick(&s->warmup_ms, o->warmup_ms, 1000);
     pick(&s->keys, o->keys, 100000);
     pick(&s->value_size, o->value_size, 64);
+    pick(&s->logs, o->logs, 1);
     pick(&s->server_pid, o->server_pid, 0);
     pick(&s->seed, o->seed, 0);
     if (o->duration_ms != UNSET && o->requests == UNSET)
@@ -199,8 +263,9 @@ static void report(const char *name, const struct bench_spec *s, const struct be
            (unsigned long long)s->threads, s->threads > 1 ? "s" : "");
     printf("  %-12s %.0f %s/s", "throughput", per_second(c->requests, r->elapsed_ns),
            s->op == BENCH_INCREMENT ? "increments" : "requests");
-    if (s->items > 1)
-        printf(", %.0f objects/s", per_second(c->requests * s->items, r->elapsed_ns));
+    if (s->items > 1 || bench_is_log(s->op))
+        printf(", %.0f %s/s", per_second(c->objects, r->elapsed_ns),
+               bench_is_log(s->op) ? "records" : "objects");
     printf("  (%llu in %.2f s)\n  %-12s", (unsigned long long)c->requests,
            (double)r->elapsed_ns / 1e9, "latency us");
     for (int i = 0; i < PERCENTS; i++)
@@ -228,12 +293,13 @@ static void report_json(const char *name, const struct bench_spec *s, const stru
         (unsigned long long)s->connections, (unsigned long long)s->pipeline,
         (unsigned long long)s->threads, (unsigned long long)s->items,
         (unsigned long long)s->value_size, (unsigned long long)s->keys);
-    printf("\"seconds\":%.6f,\"requests\":%llu,\"requests_per_second\":%.1f,"
+    printf("\"seconds\":%.6f,\"requests\":%llu,\"objects\":%llu,"
+           "\"requests_per_second\":%.1f,"
            "\"objects_per_second\":%.1f,\"hits\":%llu,\"misses\":%llu,\"conflicts\":%llu,"
            "\"errors\":%llu,",
            (double)r->elapsed_ns / 1e9, (unsigned long long)c->requests,
-           per_second(c->requests, r->elapsed_ns),
-           per_second(c->requests * s->items, r->elapsed_ns), (unsigned long long)c->hits,
+           (unsigned long long)c->objects, per_second(c->requests, r->elapsed_ns),
+           per_second(c->objects, r->elapsed_ns), (unsigned long long)c->hits,
            (unsigned long long)c->misses, (unsigned long long)c->conflicts,
            (unsigned long long)c->errors);
     printf("\"latency_us\":{");
@@ -243,9 +309,10 @@ static void report_json(const char *name, const struct bench_spec *s, const stru
            us_each(r->latency.sum, r->latency.count) / 1000,
            us_each(r->client_cpu_us, c->requests));
     if (s->server_pid)
-        printf("\"server_cpu_us_per_request\":%.4f}\n", us_each(r->server_cpu_us, c->requests));
+        printf("\"server_cpu_us_per_request\":%.4f,\"server_cpu_us_per_object\":%.6f}\n",
+               us_each(r->server_cpu_us, c->requests), us_each(r->server_cpu_us, c->objects));
     else
-        printf("\"server_cpu_us_per_request\":null}\n");
+        printf("\"server_cpu_us_per_request\":null,\"server_cpu_us_per_object\":null}\n");
 }
 
 static void show_live(void *arg, uint64_t requests)
@@ -270,19 +337,39 @@ static struct bench_result *run(const struct command *c, const char *doing,
     return NULL;
 }
 
-// Writes every key of the key space once.
+// Every record of every log once. In order, so that their nonces rise: over one connection.
+static void spec_of_records(struct bench_spec *s)
+{
+    bool binary = s->protocol == BENCH_BINARY;
+    uint64_t batch = 10000000 / (s->value_size + RECORD_OVERHEAD) + 1; // records
+    s->op = BENCH_APPEND;
+    s->connections = s->threads = 1;
+    s->items = binary ? (s->keys < 100 ? s->keys : 100) : 1;
+    s->pipeline = binary ? 100 : 1000;
+    s->pipeline = s->pipeline * s->items < batch ? s->pipeline : (batch + s->items - 1) / s->items;
+    s->requests = (s->keys + s->items - 1) / s->items * s->logs;
+}
+
+// Every key of the key space once.
+static void spec_of_keys(struct bench_spec *s)
+{
+    s->op = BENCH_SET;
+    s->connections = s->keys < 50 ? s->keys : 50;
+    s->threads = s->threads < s->connections ? s->threads : s->connections;
+    s->items = s->protocol == BENCH_HTTP ? s->keys / s->connections : 1;
+    s->items = s->items < 100 ? s->items : 100;
+    s->pipeline = s->items > 1 || s->value_size > 65536 ? 1 : 100;
+    s->requests = (s->keys + s->connections * s->items - 1) / (s->connections * s->items);
+}
+
 static int load(const struct command *c, const struct bench_spec *for_spec)
 {
     struct bench_spec s = *for_spec;
-    s.op = BENCH_SET;
     s.missing = false;
     s.sequential = true;
-    s.connections = s.keys < 50 ? s.keys : 50;
-    s.threads = s.threads < s.connections ? s.threads : s.connections;
-    s.items = s.protocol == BENCH_HTTP ? s.keys / s.connections : 1;
-    s.items = s.items < 100 ? s.items : 100;
-    s.pipeline = s.items > 1 || s.value_size > 65536 ? 1 : 100;
-    s.requests = (s.keys + s.connections * s.items - 1) / (s.connections * s.items);
+    if (bench_is_log(s.op) && s.protocol == BENCH_HTTP)
+        return command_fail(c, CLI_USAGE, "logs are loaded over --protocol binary: --no-load here");
+    (bench_is_log(s.op) ? spec_of_records : spec_of_keys)(&s);
     struct bench_result *r = run(c, "loading", &s);
     if (!r)
         return CLI_FAILED;
@@ -355,22 +442,27 @@ int command_bench(const struct command *c, int argc, char **argv)
                         .warmup_ms = UNSET,
                         .keys = UNSET,
                         .value_size = UNSET,
+                        .logs = UNSET,
                         .server_pid = UNSET,
                         .seed = UNSET};
     const struct arg_option options[] = {
         {"preset", ARG_TEXT, &o.preset, "NAME", "a named run, see below"},
         {"server", ARG_TEXT, &o.server, "ADDR", "HOST:PORT; the protocol's usual port on loopback"},
         {"protocol", ARG_TEXT, &o.protocol, "NAME", "binary, http, resp, etcd, echo, echo-http"},
-        {"op", ARG_TEXT, &o.op, "NAME", "get, set, delete, put (new keys), increment"},
+        {"op", ARG_TEXT, &o.op, "NAME",
+         "get, set, delete, put (new keys), increment; append, read, tail, seek"},
         {"threads", ARG_COUNT, &o.threads, "N", "client threads (1)"},
         {"connections", ARG_COUNT, &o.connections, "N", "connections (50)"},
         {"pipeline", ARG_COUNT, &o.pipeline, "N", "requests in one batch (1)"},
-        {"items", ARG_COUNT, &o.items, "N", "objects in one put or set over http (1)"},
+        {"items", ARG_COUNT, &o.items, "N",
+         "objects in one put or set over http, records in an append or page (1)"},
         {"requests", ARG_COUNT, &o.requests, "N", "by each connection, instead of a duration"},
         {"duration", ARG_TIME, &o.duration_ms, "TIME", "how long to measure (5s)"},
         {"warmup", ARG_TIME, &o.warmup_ms, "TIME", "before that; not with --requests (1s)"},
-        {"keys", ARG_COUNT, &o.keys, "N", "size of the key space (100000)"},
+        {"keys", ARG_COUNT, &o.keys, "N", "size of the key space; records in a log (100000)"},
         {"value-size", ARG_SIZE, &o.value_size, "BYTES", "bytes of a value (64)"},
+        {"logs", ARG_COUNT, &o.logs, "N", "logs that are written or read (1)"},
+        {"start", ARG_TEXT, &o.start, "NAME", "seek: by offset, timestamp or nonce (offset)"},
         {"missing", ARG_FLAG, &o.missing, NULL, "get: random UUIDs, which are not there"},
         {"shared-key", ARG_FLAG, &o.shared_key, NULL, "increment: one key for all connections"},
         {"load", ARG_FLAG, &o.load, NULL, "write the key space first"},

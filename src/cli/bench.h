@@ -12,6 +12,7 @@
 //   bench_load.c  requests' layout and their keys
 //   bench_take.c  replies of the binary protocol, RESP and the echo
 //   bench_http.c  replies over HTTP: varve, etcd's JSON gateway; read-then-increment
+//   bench_log.c, bench_log_take.c  requests about logs, and their replies
 #ifndef VARVE_CLI_BENCH_H
 #define VARVE_CLI_BENCH_H
 
@@ -35,11 +36,25 @@ enum bench_op {
     BENCH_DELETE,    // delete a key of the key space
     BENCH_PUT,       // write `items` keys that do not exist yet (random UUIDs)
     BENCH_INCREMENT, // get a number, put it back with 1 added and its version; HTTP only
+    // Of logs, and of redis's streams. BENCH_HTTP has READ only, raw pages.
+    BENCH_APPEND, // `items` records to a log
+    BENCH_READ,   // pages of `items` records, one after another, from the first and over again
+    BENCH_TAIL,   // all of a log in one request: LOG_TAIL without `follow`
+    BENCH_SEEK,   // a page of one record from a random start
     BENCH_OPS
 };
 
 extern const char *const bench_protocol_names[BENCH_PROTOCOLS];
 extern const char *const bench_op_names[BENCH_OPS];
+
+// What a seek begins with.
+enum bench_start { BENCH_BY_OFFSET, BENCH_BY_TIME, BENCH_BY_NONCE, BENCH_STARTS };
+extern const char *const bench_start_names[BENCH_STARTS];
+
+static inline bool bench_is_log(enum bench_op op)
+{
+    return op >= BENCH_APPEND && op <= BENCH_SEEK;
+}
 
 enum {
     BENCH_KEY_DIGITS = 12,
@@ -56,16 +71,19 @@ struct bench_spec {
     uint64_t connections;
     uint64_t threads;
     uint64_t pipeline;
-    uint64_t items;    // objects in one request of PUT, and of SET over HTTP
+    uint64_t items;    // objects in one request of PUT, and of SET over HTTP; records of an append
+                       // or a page
     uint64_t requests; // each connection makes; 0: run for `duration_ms`
     uint64_t duration_ms;
     uint64_t warmup_ms;
-    uint64_t keys;       // size of the key space
+    uint64_t keys; // size of the key space; records in a log
+    uint64_t logs;
+    enum bench_start start;
     uint64_t value_size; // bytes
     uint64_t seed;       // 0: random
     uint64_t server_pid; // 0: unknown
     bool missing;        // GET: random UUIDs, which are not there
-    bool sequential;     // SET: every key of the key space once, for loading
+    bool sequential;     // SET: every key of the key space once, for loading; APPEND: every record
     bool shared_key;     // INCREMENT: all connections the same key
     bool expect_hits;    // GET: a miss is an error
 };
@@ -76,7 +94,8 @@ struct bench_counts {
     uint64_t hits;     // GET: a value; SET and DELETE of the binary protocol: there was one before
     uint64_t misses;
     uint64_t conflicts;
-    uint64_t errors; // refused, not as expected, malformed, or lost with a connection
+    uint64_t objects; // in those requests; of a page also before all of it has come
+    uint64_t errors;  // refused, not as expected, malformed, or lost with a connection
     uint64_t bytes_in;
     uint64_t bytes_out;
 };

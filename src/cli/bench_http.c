@@ -45,18 +45,25 @@ static bool parse_head(struct bench_thread *t, const uint8_t *p, size_t n)
     return true;
 }
 
+size_t bench_http_head(struct bench_thread *t, const uint8_t *p, size_t n)
+{
+    struct bench_http_head *h = &t->head;
+    if (h->n && n >= h->n && memcmp(p, h->bytes, h->n) == 0)
+        return h->n;
+    const uint8_t *end = memmem(p, n, "\r\n\r\n", 4);
+    if (!end)
+        return n > sizeof h->bytes ? BENCH_BAD : 0;
+    return parse_head(t, p, (size_t)(end - p) + 4) ? h->n : BENCH_BAD;
+}
+
 // Finds a whole reply at p: 0 if it is not all there, BENCH_BAD, or its bytes.
 static inline size_t whole_reply(struct bench_thread *t, const uint8_t *p, size_t n,
                                  struct slice *body)
 {
     struct bench_http_head *h = &t->head;
-    if (h->n == 0 || n < h->n || memcmp(p, h->bytes, h->n) != 0) {
-        const uint8_t *end = memmem(p, n, "\r\n\r\n", 4);
-        if (!end)
-            return n > sizeof h->bytes ? BENCH_BAD : 0;
-        if (!parse_head(t, p, (size_t)(end - p) + 4))
-            return BENCH_BAD;
-    }
+    size_t head = bench_http_head(t, p, n);
+    if (head == 0 || head == BENCH_BAD)
+        return head;
     *body = slice_of(p + h->n, h->body);
     return n - h->n < h->body ? 0 : h->n + h->body;
 }

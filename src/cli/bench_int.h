@@ -12,11 +12,22 @@ struct bench_layout {
     struct buf bytes; // one request
     size_t key_at;    // of the first item's key
     size_t value_at;  // of the first item's value; 0: none
-    size_t stride;    // from one item's key to the next one's
+    size_t stride;    // from one item's key to the next one's; of an append, from record to record
+    size_t number_at; // logs: of what tells the first record asked for; 0: none
     size_t items;
     size_t value_size;
     bool uuid;
     bool base64; // etcd: keys and values are written in base64
+};
+
+// A page of a log that is being taken.
+struct bench_page {
+    bool inside;       // its head has come
+    bool last;         // of its request
+    size_t left;       // bytes that are still to come; of redis, entries
+    uint64_t records;  // taken
+    uint64_t number;   // of the next one
+    const char *wrong; // what is wrong with it, NULL if nothing
 };
 
 struct bench_conn {
@@ -25,7 +36,7 @@ struct bench_conn {
     bool wants_out;
     uint64_t id;      // 0.. over all threads
     uint64_t left;    // requests to make; UINT64_MAX: no end
-    uint64_t next;    // sequential keys
+    uint64_t next;    // sequential keys or records
     uint64_t batch;   // requests under way
     uint64_t done;    // of them answered
     uint64_t sent_ns; // when the batch was written
@@ -33,6 +44,7 @@ struct bench_conn {
     size_t out_len;
     size_t out_at;
     struct buf part; // the beginning of a reply whose end has not come
+    struct bench_page page;
     // BENCH_INCREMENT
     bool putting;
     bool resend; // out holds a further request of the same batch
@@ -99,6 +111,25 @@ size_t bench_take_increment(struct bench_conn *c, const uint8_t *p, size_t n);
 void bench_fill_increment(struct bench_conn *c);
 // Bytes that bench_fill_increment and bench_take_increment may write to conn->out.
 #define BENCH_INCREMENT_OUT 512
+
+// ---- logs
+
+MUST_USE enum err bench_layout_log(struct bench_layout *l, const struct bench_spec *s);
+// Makes the keyspace.
+MUST_USE enum err bench_prepare_logs(const struct bench_spec *s, struct errmsg *msg);
+void bench_fill_log(struct bench_conn *c);
+// The number of the first record that the next unanswered request of the batch is about.
+uint64_t bench_asked(const struct bench_conn *c);
+size_t bench_take_log(struct bench_conn *c, const uint8_t *p, size_t n);
+
+// ---- shared
+
+uint64_t bench_random_below(struct bench_thread *t, uint64_t n);
+// A line's number after its first byte: "$12\r\n", ":1\r\n". 0 if the line is not all there, else
+// the bytes of the line; BENCH_BAD if it is none.
+size_t bench_resp_line(const uint8_t *p, size_t n, int64_t *number);
+// The head of an HTTP reply, into t->head: 0 if it is not all there, BENCH_BAD, or its bytes.
+size_t bench_http_head(struct bench_thread *t, const uint8_t *p, size_t n);
 // Counts an error and keeps the first one's text.
 void bench_error(struct bench_thread *t, uint64_t times, const char *what, struct slice detail);
 

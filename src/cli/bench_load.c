@@ -18,6 +18,11 @@ static inline uint64_t next_random(struct bench_thread *t)
     return t->random[1] + b;
 }
 
+uint64_t bench_random_below(struct bench_thread *t, uint64_t n)
+{
+    return (uint64_t)((unsigned __int128)next_random(t) * n >> 64);
+}
+
 static const char pairs[] = "0001020304050607080910111213141516171819"
                             "2021222324252627282930313233343536373839"
                             "4041424344454647484950515253545556575859"
@@ -68,7 +73,7 @@ static uint64_t next_key(struct bench_conn *c, size_t j, uint64_t first)
     }
     if (j)
         return (first + j) % s->keys;
-    return (uint64_t)((unsigned __int128)next_random(c->thread) * s->keys >> 64);
+    return bench_random_below(c->thread, s->keys);
 }
 
 // Writes key number n with its value, which tells the key's last digits; or, for new keys, two
@@ -253,6 +258,8 @@ enum err bench_layout_init(struct bench_layout *l, const struct bench_spec *s)
 {
     *l = (struct bench_layout){.items = s->items, .value_size = s->value_size};
     buf_init(&l->bytes, 64u << 20);
+    if (bench_is_log(s->op))
+        return bench_layout_log(l, s);
     l->uuid = s->op == BENCH_PUT || (s->op == BENCH_GET && s->missing);
     size_t key = l->uuid ? BENCH_UUID : BENCH_KEY;
     switch (s->protocol) {

@@ -27,7 +27,8 @@ enum {
 
 const char *const bench_protocol_names[BENCH_PROTOCOLS] = {"binary", "http", "resp",
                                                            "etcd",   "echo", "echo-http"};
-const char *const bench_op_names[BENCH_OPS] = {"get", "set", "delete", "put", "increment"};
+const char *const bench_op_names[BENCH_OPS] = {"get",    "set",  "delete", "put", "increment",
+                                               "append", "read", "tail",   "seek"};
 
 uint64_t bench_process_cpu_us(uint64_t pid)
 {
@@ -109,6 +110,8 @@ static void next_batch(struct bench_thread *t, struct bench_conn *c)
         c->left -= c->batch;
     if (s->op == BENCH_INCREMENT)
         bench_fill_increment(c);
+    else if (bench_is_log(s->op))
+        bench_fill_log(c);
     else
         bench_fill(c);
     c->sent_ns = os_mono_ns(os_real());
@@ -290,6 +293,8 @@ static bench_take choose_take(const struct bench_spec *s)
         [BENCH_RESP] = bench_take_resp,     [BENCH_ETCD] = bench_take_http,
         [BENCH_ECHO] = bench_take_echo,     [BENCH_ECHO_HTTP] = bench_take_http,
     };
+    if (bench_is_log(s->op))
+        return bench_take_log;
     return s->op == BENCH_INCREMENT ? bench_take_increment : takes[s->protocol];
 }
 
@@ -331,6 +336,8 @@ static void collect(struct run *r)
     for (size_t i = 0; i < r->spec->threads; i++) {
         const struct bench_thread *t = &r->threads[i];
         to->counts.requests += t->counts.requests;
+        to->counts.objects +=
+            bench_is_log(r->spec->op) ? t->counts.objects : t->counts.requests * r->spec->items;
         to->counts.hits += t->counts.hits;
         to->counts.misses += t->counts.misses;
         to->counts.conflicts += t->counts.conflicts;
@@ -403,6 +410,9 @@ enum err bench_run(const struct bench_spec *spec, struct bench_result *result,
         os_random(os_real(), &seed, sizeof seed);
     memset(result, 0, sizeof *result);
     os_raise_fd_limit(spec->connections + 64, &fds);
+    enum err prepared = bench_is_log(spec->op) ? bench_prepare_logs(spec, msg) : ERR_OK;
+    if (prepared)
+        return prepared;
     enum err e = bench_layout_init(&layout, spec);
     r.threads = e ? NULL : calloc(spec->threads, sizeof *r.threads);
     if (!e && !r.threads)

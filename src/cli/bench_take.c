@@ -95,9 +95,7 @@ size_t bench_take_echo(struct bench_conn *c, const uint8_t *p, size_t n)
     return at;
 }
 
-// A line's number after its first byte: "$12\r\n", ":1\r\n". 0 if the line is not all there, else
-// the bytes of the line; BENCH_BAD if it is none.
-static size_t resp_line(const uint8_t *p, size_t n, int64_t *number)
+size_t bench_resp_line(const uint8_t *p, size_t n, int64_t *number)
 {
     size_t at = 1;
     bool minus = n > 1 && p[1] == '-';
@@ -125,7 +123,7 @@ static size_t resp_one(struct bench_conn *c, const uint8_t *p, size_t n)
             bench_error(c->thread, 1, "refused", slice_of(p, size - 1));
         return size;
     }
-    size_t line = resp_line(p, n, &number);
+    size_t line = bench_resp_line(p, n, &number);
     if (line == 0 || line == BENCH_BAD)
         return line;
     if (p[0] == ':' && op == BENCH_DELETE) {

@@ -275,6 +275,42 @@ def test_bench(server, preset, protocol):
     assert len(r.stdout.splitlines()) == (3 if preset == "kv-run" else 1)
 
 
+@pytest.mark.parametrize("words,records", [
+    (["log-append", "--items", 7], 7), (["log-append", "--logs", 50], 100),
+    (["log-read", "--items", 33], 33), (["log-read", "--logs", 3, "--items", 500], 500),
+    (["log-tail", "--pipeline", 3], 1000), (["log-tail", "--value-size", 9000], 1000),
+    (["log-seek"], 1), (["log-seek", "--start", "nonce", "--logs", 5], 1),
+    (["log-seek", "--start", "timestamp", "--pipeline", 5], 1)])
+def test_bench_logs(server, words, records):
+    r = said(run("bench", "--preset", *words, "--json", "--connections", 4, "--requests", 20,
+                 "--keys", 1000, "--server", server.address["binary"]), OK)
+    result = json.loads(r.stdout)
+    assert (result["requests"], result["objects"], result["errors"]) == (80, 80 * records, 0)
+
+
+def test_bench_raw_pages(server):
+    bench = ["bench", "--keys", 1000, "--value-size", 100, "--connections", 2, "--requests", 10]
+    said(run(*bench, "--preset", "log-read", "--items", 10, "--server", server.address["binary"]),
+         OK)
+    raw = bench + ["--protocol", "http", "--op", "read", "--json", "--server",
+                   server.address["http"], "--items"]
+    assert json.loads(said(run(*raw, 900), OK).stdout)["requests"] == 20
+    # A page that ends early is not the one asked for.
+    r = said(run(*raw, 1500, "--keys", 2000), FAILED)
+    assert json.loads(r.stdout)["requests"] == 0
+
+
+def test_bench_tells_wrong_records(server):
+    said(run("bench", "--preset", "log-read", "--keys", 1000, "--items", 10, "--requests", 1,
+             "--server", server.address["binary"]), OK)
+    log = server.http + "/v1/logs/bench/key000000000000"
+    assert requests.delete(log + "?offset=500").status_code == 200
+    for words in (["log-read", "--items", 100], ["log-tail"], ["log-seek", "--value-size", 99]):
+        r = run("bench", "--preset", *words, "--no-load", "--keys", 1000, "--connections", 1,
+                "--requests", 10, "--json", "--server", server.address["binary"])
+        assert r.returncode == FAILED and json.loads(r.stdout)["errors"] > 0
+
+
 def test_bench_shared_increment(server):
     r = said(run("bench", "--preset", "concave-increment", "--shared-key", "--connections", 8,
                  "--requests", 25, "--json", "--server", server.address["http"]), OK)
