@@ -92,8 +92,10 @@ static enum err try_cut(struct commit *c, struct log *l, struct cut_job *j, uint
         j->before = j->at.offset;
     else if (!j->before)
         e = log_seek(c->logs, l, &j->at, &j->before, cold);
-    if (e)
+    if (e) {
+        j->before = 0; // where a search that met a cold chunk stood is not what it found
         return e;
+    }
     return try_trim(c, l, j->before < l->end ? j->before : l->end, cold);
 }
 

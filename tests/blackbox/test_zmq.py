@@ -474,6 +474,41 @@ def test_events_survive_kill_9_in_order(start):
     assert acknowledged
 
 
+def test_what_is_only_on_disk(server):
+    """After a stop in order everything is below, and nothing is in memory."""
+    events = [b"%d:" % i + bytes([i % 251]) * 5000 for i in range(500)]
+    with Client(server.address["zmq"], zmq.DEALER) as c:
+        for i, e in enumerate(events):
+            c.send(PUT_EVENT, e)
+            c.send(PUT_OTHER, text(b"k%d" % i), text(e))
+        replies = [c.reply() for _ in range(2 * len(events))]
+        stamps = [struct.unpack("<Q", r[1:])[0] for r in replies[::2]]
+    for ask in ("all", "read", "put", "other", "delete", "trim"):
+        assert server.stop() == 0
+        server.start()
+        with Client(server.address["zmq"], zmq.DEALER) as c:
+            if ask == "all":
+                assert c.events(GET_ALL_EVENTS) == (len(events), b"".join(events))
+            elif ask == "read":
+                assert c.read(stamps[9], 1) == ([(stamps[10], events[10])], stamps[10])
+            elif ask == "put":
+                stamps.append(c.put(b"new"))
+                events.append(b"new")
+                assert stamps[-1] > stamps[-2]
+                assert c.events(after=stamps[-2]) == (1, b"new")
+            elif ask == "other":
+                for i in range(500):
+                    c.send(GET_OTHER, b"k%d" % i)
+                assert [c.reply() for _ in range(500)] == [b"\0" + e for e in events[:500]]
+            elif ask == "delete":
+                assert c.call(DELETE_EVENT, u64(stamps[250])) == b"\x01"
+                del stamps[250], events[250]
+                assert c.events(GET_ALL_EVENTS) == (len(events), b"".join(events))
+            else:
+                c.call(TRIM_EVENTS, u64(stamps[300]))
+                assert c.read()[0] == list(zip(stamps, events))[300:]
+
+
 def test_an_orderly_stop_answers_what_it_took(server):
     with Client(server.address["zmq"], zmq.DEALER) as c:
         for i in range(100):

@@ -1,4 +1,4 @@
-"""The client library gives away varve_* and no other name, and its header stands alone in C and C++.
+"""The client library gives away varve_* and no other name, and its headers stand alone in C and C++.
 
 usage: test_library.py libvarve.so libvarve.a INCLUDE_DIRECTORY
 """
@@ -28,9 +28,10 @@ for path, flags in [(shared, ["-D"]), (archive, ["-g"])]:
     found += [f"{path}: {n} is declared and missing" for n in sorted(declared - given)]
     found += [f"{path}: {n} is nobody else's business" for n in sorted(given - declared)]
 for compiler, language, standard in [("cc", "c", "c99"), ("c++", "c++", "c++11")]:
-    r = subprocess.run([compiler, "-x", language, "-std=" + standard, "-pedantic", "-Wall", "-Wextra",
-                        "-Werror", "-fsyntax-only", "-I", include, "-"],
-                       input="#include <varve.h>\n", capture_output=True, text=True)
-    found += [f"varve.h as {standard}: {line}" for line in r.stderr.splitlines()]
+    for name in ("varve.h", "varve-zmq.h"):
+        r = subprocess.run([compiler, "-x", language, "-std=" + standard, "-pedantic", "-Wall", "-Wextra",
+                            "-Werror", "-fsyntax-only", "-I", include, "-"],
+                           input=f"#include <{name}>\n", capture_output=True, text=True)
+        found += [f"{name} as {standard}: {line}" for line in r.stderr.splitlines()]
 print("\n".join(found) or f"{len(declared)} functions")
 sys.exit(bool(found))
