@@ -178,6 +178,9 @@ enum err commit_list(struct commit *c, struct slice prefix, struct slice after, 
 
 // Tells the log that a batch of operations has been handed in; once per batch.
 void commit_kick(struct commit *c);
+// From a thread that has a single client at the moment and nothing else to do: may write and sync
+// here, see wal_kick_alone.
+void commit_kick_alone(struct commit *c);
 uint64_t commit_durable(const struct commit *c);
 // Blocks until seq is durable (command line, tests).
 MUST_USE

@@ -298,6 +298,11 @@ void commit_kick(struct commit *c)
     wal_kick(c->wal);
 }
 
+void commit_kick_alone(struct commit *c)
+{
+    wal_kick_alone(c->wal);
+}
+
 uint64_t commit_durable(const struct commit *c)
 {
     return wal_durable(c->wal);

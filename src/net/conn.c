@@ -414,6 +414,8 @@ static void conn_execute(struct conn *c)
 {
     c->recall = false;
     c->loop->ran = true;
+    c->loop->streak = c->loop->ran_last == c ? c->loop->streak + 1 : 0;
+    c->loop->ran_last = c;
     conn_borrow_out(c);
     conn_conclude(c, c->p->on_input(c));
 }

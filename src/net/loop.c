@@ -177,7 +177,7 @@ static void loop_mailbox(struct loop *l)
 static void loop_kick(struct loop *l)
 {
     if (l->ran && l->net->o.after_batch)
-        l->net->o.after_batch(l->net->o.arg);
+        l->net->o.after_batch(l->net->o.arg, l->streak >= ALONE_AFTER);
     l->ran = false;
 }
 

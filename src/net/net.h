@@ -5,7 +5,8 @@
 //   1 wait      epoll_wait, not at all if the mailbox has something
 //   2 input     every readable connection: recv, protocol->on_input, send what may leave
 //   3 mailbox   resumed connections and new ones
-//   4 kick      net_options.after_batch, once, if any on_input ran (the write-ahead log's kick)
+//   4 kick      net_options.after_batch, once, if any on_input ran (the write-ahead log's kick);
+//               `alone`: for some time one and the same connection was all there was
 //   5 release   connections whose gates the durable sequence has passed: send
 //   6 timers    deadlines, slow readers (every 100 ms)
 //
@@ -65,7 +66,7 @@ struct net_options {
     struct os *os;
     unsigned loops;
     uint64_t max_connections;
-    void (*after_batch)(void *arg);
+    void (*after_batch)(void *arg, bool alone);
     void *arg;
 };
 

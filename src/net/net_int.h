@@ -16,6 +16,7 @@
 #define LINGER_MS   1000u
 #define GATES       8u  // of one connection; past it the newest gate takes the later sequence
 #define TURN_EVENTS 256 // taken from one epoll_wait
+#define ALONE_AFTER 16u // times in a row that a connection is the only one that does something
 #define TURN_READS  4u  // of one connection, then the others' turn
 #define LISTENERS   8u
 #define SMALL_OUT   1024u // an output buffer not worth replacing by a smaller one
@@ -124,7 +125,9 @@ struct loop {
     struct net *net;
     pthread_t thread;
     bool stopping;
-    bool ran; // on_input was called this turn
+    bool ran;                    // on_input was called this turn
+    const struct conn *ran_last; // of which connection; compared only
+    unsigned streak;             // how many times in a row
     uint64_t tick;
     uint64_t timed;   // ticks up to this one have been looked at
     uint64_t timers;  // connections in the wheel

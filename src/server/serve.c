@@ -58,10 +58,13 @@ static void on_fatal(void *arg, const char *what)
     _Exit(EXIT_BROKEN);
 }
 
-static void after_batch(void *arg)
+static void after_batch(void *arg, bool alone)
 {
     const struct server *s = arg;
-    commit_kick(s->commit);
+    if (alone)
+        commit_kick_alone(s->commit);
+    else
+        commit_kick(s->commit);
 }
 
 // The numbers of the process and its connections; X(name, type, help, value).

@@ -254,6 +254,30 @@ void flusher_wake(struct wal *w)
     pthread_mutex_unlock(&w->lock);
 }
 
+static bool must_end(const struct wal *w)
+{
+    return w->abandoned || atomic_load(&w->failed);
+}
+
+// The flusher holds flush_lock while it sleeps too; `stand_in` is what keeps it out meanwhile. It
+// is woken only if there is something for it to do afterwards.
+bool flush_in_place(struct wal *w)
+{
+    bool mine = false;
+    pthread_mutex_lock(&w->lock);
+    if (w->gather->run_count && atomic_exchange(&w->sleeping, false)) {
+        mine = w->stand_in = true;
+        ERR_IGNORE(flush_group(w)); // wal_fail has told everybody
+        w->stand_in = false;
+        bool idle = !w->gather->run_count && !w->closing && !must_end(w);
+        atomic_store(&w->sleeping, idle);
+        if (!idle || !w->dozing) // it has work, or the log's end to mark after a while
+            pthread_cond_signal(&w->work);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return mine;
+}
+
 bool wait_ns(struct wal *w, pthread_cond_t *c, uint64_t ns)
 {
     uint64_t until = os_mono_ns(w->os) + ns;
@@ -262,19 +286,22 @@ bool wait_ns(struct wal *w, pthread_cond_t *c, uint64_t ns)
     return pthread_cond_timedwait(c, &w->lock, &t) == 0;
 }
 
-static bool must_end(const struct wal *w)
+// Has nothing happened for so long that the log's end is marked?
+static bool mark_due(const struct wal *w)
 {
-    return w->abandoned || atomic_load(&w->failed);
+    return !w->gather->run_count && !w->stand_in &&
+           os_mono_ns(w->os) - w->group_ended_ns >= IDLE_MARK_NS;
 }
 
 // Sleeps until something has gathered or the log closes.
 static void wait_for_frames(struct wal *w)
 {
-    while (!w->gather->run_count && !w->closing && !must_end(w)) {
-        atomic_store(&w->sleeping, true);
-        if (!w->unmarked)
+    while (w->stand_in || (!w->gather->run_count && !w->closing && !must_end(w))) {
+        atomic_store(&w->sleeping, !w->stand_in);
+        w->dozing = w->unmarked;
+        if (!w->dozing)
             pthread_cond_wait(&w->work, &w->lock);
-        else if (!wait_ns(w, &w->work, IDLE_MARK_NS) && !w->gather->run_count)
+        else if (!wait_ns(w, &w->work, IDLE_MARK_NS) && mark_due(w))
             put_mark(w, WAL_MARK_IDLE);
         atomic_store(&w->sleeping, false);
     }

@@ -384,6 +384,13 @@ void wal_kick(struct wal *w)
     flusher_wake(w);
 }
 
+void wal_kick_alone(struct wal *w)
+{
+    if (!w->started || w->o.batch_time_us || wal_last(w) != wal_durable(w) + 1 ||
+        !flush_in_place(w))
+        flusher_wake(w);
+}
+
 enum err wal_flush(struct wal *w)
 {
     return w->started ? wal_wait(w, wal_last(w)) : flush_gathered(w);

@@ -77,6 +77,8 @@ struct wal {
     bool abandoned; // the threads end at once
     atomic_bool failed;
     atomic_bool sleeping; // the flusher waits for work; changed with `lock` held
+    bool dozing;          // the flusher sleeps for a time only: it will mark the log's end
+    bool stand_in;        // another thread does the flusher's work, and the flusher leaves it alone
     atomic_bool out_of_space;
     unsigned waiters; // in wal_wait
     unsigned blocked; // in wal_append for room
@@ -92,7 +94,7 @@ struct wal {
     unsigned return_skip, return_misses;
 
     atomic_uint_least64_t last;    // sequence given out; changed with `lock` held
-    atomic_uint_least64_t durable; // changed with flush_lock held
+    atomic_uint_least64_t durable; // changed with flush_lock held, or by the stand-in
 
     struct segment *oldest, *newest;
     uint64_t next_number;
@@ -133,6 +135,8 @@ void wal_fail(struct wal *w, const char *what, const char *path, enum err e);
 void *flusher_main(void *w);
 // Wakes the flusher if it sleeps.
 void flusher_wake(struct wal *w);
+// Flushes what has gathered in the flusher's place. False: the flusher does not sleep.
+bool flush_in_place(struct wal *w);
 // Waits on `c` for at most `ns`; false if the time is over. With `lock`.
 bool wait_ns(struct wal *w, pthread_cond_t *c, uint64_t ns);
 

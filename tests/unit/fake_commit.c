@@ -453,6 +453,11 @@ bool commit_writable(const struct commit *c, const char **why)
     return !c->why;
 }
 
+void commit_kick_alone(struct commit *c)
+{
+    commit_kick(c);
+}
+
 void commit_kick(struct commit *c)
 {
 }

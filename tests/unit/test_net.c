@@ -198,7 +198,7 @@ static size_t count_held(struct fixture *f)
     return n;
 }
 
-static void count_batch(void *arg)
+static void count_batch(void *arg, bool alone)
 {
     struct fixture *f = arg;
     atomic_fetch_add(&f->batches, 1);

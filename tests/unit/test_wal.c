@@ -504,6 +504,7 @@ struct client {
     struct wal *w;
     unsigned id, count;
     bool wait;
+    bool alone; // kicks so
     pthread_t thread;
 };
 
@@ -514,6 +515,8 @@ static void *client_main(void *arg)
         uint32_t p[20] = {c->id, i};
         uint64_t seq;
         assert_ok(wal_append(c->w, slice_of(p, 8 + (c->id * 7 + i * 13) % 70), &seq));
+        if (c->alone && c->id % 3)
+            wal_kick_alone(c->w);
         if (c->wait)
             assert_ok(wal_wait(c->w, seq));
         else if (i % 5 == 0)
@@ -536,7 +539,7 @@ static enum err on_client_frame(void *arg, uint64_t seq, struct slice payload, s
     return ERR_OK;
 }
 
-static void run_clients(struct wal_options *o, unsigned count, bool wait)
+static void run_clients(struct wal_options *o, unsigned count, bool wait, bool alone)
 {
     struct wal *w;
     struct wal_recovery found;
@@ -546,7 +549,7 @@ static void run_clients(struct wal_options *o, unsigned count, bool wait)
     assert_ok(wal_start(w));
     struct client clients[CLIENTS];
     for (unsigned i = 0; i < CLIENTS; i++) {
-        clients[i] = (struct client){.w = w, .id = i, .count = count, .wait = wait};
+        clients[i] = (struct client){.w = w, .id = i, .count = count, .wait = wait, .alone = alone};
         pthread_create(&clients[i].thread, NULL, client_main, &clients[i]);
     }
     for (unsigned i = 0; i < CLIENTS; i++)
@@ -566,7 +569,15 @@ static void run_clients(struct wal_options *o, unsigned count, bool wait)
 static void test_clients_wait(void **state)
 {
     struct wal_options o = options();
-    run_clients(&o, 100, true);
+    run_clients(&o, 100, true, false);
+}
+
+// Each takes the flusher's place whenever it sleeps.
+static void test_clients_alone(void **state)
+{
+    struct wal_options o = options();
+    o.segment_size = 1 << 20;
+    run_clients(&o, 300, true, true);
 }
 
 // More is appended than the buffer holds: appenders block and go on.
@@ -575,7 +586,7 @@ static void test_clients_fill_the_buffer(void **state)
     struct wal_options o = options();
     o.buffer_max = 2 * WAL_HEADER;
     o.segment_size = 1 << 20;
-    run_clients(&o, 2000, false);
+    run_clients(&o, 2000, false, false);
 }
 
 static void test_clients_batch_time(void **state)
@@ -584,7 +595,7 @@ static void test_clients_batch_time(void **state)
     o.batch_time_us = 2000;
     o.max_batch_size = 600;
     o.segment_size = 1 << 20;
-    run_clients(&o, 30, true);
+    run_clients(&o, 30, true, false);
 }
 
 struct kicker {
@@ -617,6 +628,31 @@ static void test_idle_kicks(void **state)
         pthread_join(k.thread, NULL);
         wal_abandon(k.w);
     }
+}
+
+// A lone client's frame is durable when its kick returns; the log's end is marked all the same.
+static void test_alone(void **state)
+{
+    struct wal_options o = options();
+    struct wal *w = open_expecting(&o, 0, 0, NULL);
+    struct wal_stats s;
+    uint64_t in_place = 0, n = 0;
+    assert_ok(wal_start(w));
+    for (; n < 1000 && in_place < 5; n++) { // the flusher may be awake still
+        assert_ok(append(w, 100));
+        wal_kick_alone(w);
+        in_place += wal_durable(w) == n + 1;
+        assert_ok(wal_wait(w, n + 1));
+    }
+    assert_true(in_place >= 5);
+    for (int i = 0; i < 500; i++) {
+        wal_get_stats(w, &s);
+        if (s.syncs > n)
+            break;
+        usleep(10000);
+    }
+    assert_true(s.syncs > n);
+    assert_ok(wal_close(w));
 }
 
 // Left alone, the log marks its end: from then on damage to the last frame is seen.
@@ -660,6 +696,8 @@ int main(void)
         T(test_each_truncation),
         T(test_torn_tail_stays_dead),
         T(test_clients_wait),
+        T(test_clients_alone),
+        T(test_alone),
         T(test_clients_fill_the_buffer),
         T(test_clients_batch_time),
         T(test_idle_kicks),

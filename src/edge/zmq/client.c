@@ -188,16 +188,28 @@ static void take_woken(struct zmq_edge *z)
     }
 }
 
+// A single client that asks and waits, for some time now, is spared the flusher's wake-up and ours.
+static void kick(struct zmq_edge *z)
+{
+    const struct client *c = z->clients;
+    bool alone = c && !c->after && c->requests == 1;
+    z->streak = alone && c->hash == z->lone ? z->streak + 1 : 0;
+    z->lone = alone ? c->hash : 0;
+    z->wrote = false;
+    if (z->streak >= ALONE_AFTER)
+        commit_kick_alone(z->o.commit);
+    else
+        commit_kick(z->o.commit);
+}
+
 void clients_work(struct zmq_edge *z)
 {
     take_woken(z);
     z->stalled = z->waits_durable = false;
     for (struct client *c = z->clients; c; c = c->after)
         run_queue(z, c);
-    if (z->wrote) { // once for all of them
-        z->wrote = false;
-        commit_kick(z->o.commit);
-    }
+    if (z->wrote) // once for all of them
+        kick(z);
     for (struct client *c = z->clients, *after; c; c = after) {
         after = c->after;
         send_queue(z, c);

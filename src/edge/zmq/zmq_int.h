@@ -2,6 +2,7 @@
 // client.c (who asked, in which order, and what waits), execute.c (the commands), stream.c
 // (events).
 #ifndef VARVE_EDGE_ZMQ_ZMQ_INT_H
+#define ALONE_AFTER 16u // kicks in a row for one client that waits for its reply
 #define VARVE_EDGE_ZMQ_ZMQ_INT_H
 
 #include "base/limits.h"
@@ -69,9 +70,11 @@ struct zmq_edge {
     struct client *buckets[CLIENT_BUCKETS];
     struct client *clients; // all of them
     uint64_t hash_seed;
-    size_t bytes; // of what is queued
-    bool wrote;   // something was handed to the log since the last kick
-    bool stalled; // a client takes no replies: try again in a while
+    size_t bytes;    // of what is queued
+    uint64_t lone;   // the client that was the only one at the last kick, as its hash
+    unsigned streak; // how many kicks in a row
+    bool wrote;      // something was handed to the log since the last kick
+    bool stalled;    // a client takes no replies: try again in a while
     bool waits_durable;
 
     // Between threads.
