@@ -13,8 +13,8 @@ static enum err bad(const struct log_row *r, uint64_t first, struct errmsg *msg,
 {
     char key[NAME_TEXT];
     return err_set(msg, ERR_DAMAGED,
-                   "log %" PRIu64 " (\"%s\" in keyspace %" PRIu32 "), chunk %" PRIu64 ": %s",
-                   r->header.id, quote_name(r->key, key), r->keyspace, first, what);
+                   "log %" PRIu64 " (\"%s\" in keyspace %" PRIu32 "), chunk %" PRIu64 ": %s", r->id,
+                   quote_name(r->key, key), r->keyspace, first, what);
 }
 
 // The bytes of one chunk against its row.
@@ -33,7 +33,7 @@ static enum err check_bytes(const struct log_row *r, const struct chunk_meta *m,
                       rec.timestamp >= m->min_time && rec.timestamp <= m->max_time;
         bool nonce =
             rec.nonce == NONCE_NONE || (rec.nonce >= m->first_nonce && rec.nonce < m->next_nonce);
-        if (!inside || !nonce || rec.offset < r->header.first)
+        if (!inside || !nonce || rec.offset < r->state.first)
             return bad(r, m->first, msg, "a record lies outside what its row says");
         n++;
     }
@@ -48,11 +48,11 @@ static enum err check_chunk(struct commit *c, enum store_space space, const stru
                             struct errmsg *msg)
 {
     uint8_t key[ROW_KEY];
-    if (m->first <= sum->last || m->last >= r->header.end || m->first_nonce < sum->next_nonce)
+    if (m->first <= sum->last || m->last >= r->state.end || m->first_nonce < sum->next_nonce)
         return bad(r, m->first, msg, "it does not follow the one before");
     buf_clear(b);
     enum err e =
-        store_get(c->store, space, row_chunk_key(key, ROW_CHUNK, r->header.id, m->first), false, b);
+        store_get(c->store, space, row_chunk_key(key, ROW_CHUNK, r->id, m->first), false, b);
     if (e == ERR_MISSING)
         return bad(r, m->first, msg, "its bytes are missing");
     if (e)
@@ -72,13 +72,13 @@ static enum err check_log(struct commit *c, enum store_space space, const struct
     struct checked sum = {0};
     struct chunk_meta m;
     uint64_t first;
-    enum err e = store_iter_range(c->store, space,
-                                  row_chunk_key(from, ROW_META, r->header.id, r->header.swept),
-                                  row_chunk_key(to, ROW_META, r->header.id + 1, 0), &it);
+    enum err e =
+        store_iter_range(c->store, space, row_chunk_key(from, ROW_META, r->id, r->state.swept),
+                         row_chunk_key(to, ROW_META, r->id + 1, 0), &it);
     if (e)
         return err_set(msg, e, "cannot read the store: %s", err_text(e));
     for (; !e && store_iter_valid(it); store_iter_next(it)) {
-        if (!row_is_chunk_of(store_iter_key(it), ROW_META, r->header.id, &first) ||
+        if (!row_is_chunk_of(store_iter_key(it), ROW_META, r->id, &first) ||
             row_get_meta(first, store_iter_value(it), &m))
             e = bad(r, 0, msg, "a row of one cannot be read");
         else
@@ -87,8 +87,8 @@ static enum err check_log(struct commit *c, enum store_space space, const struct
     if (!e)
         e = store_iter_status(it, msg);
     store_iter_free(it);
-    if (!e && (sum.records != r->header.records || sum.bytes != r->header.bytes ||
-               sum.next_nonce > r->header.next_nonce))
+    if (!e && (sum.records != r->state.records || sum.bytes != r->state.bytes ||
+               sum.next_nonce > r->state.next_nonce))
         e = bad(r, 0, msg, "its header does not agree with its chunks");
     return e;
 }

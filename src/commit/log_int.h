@@ -25,7 +25,8 @@ struct slice row_chunk_key(uint8_t key[ROW_KEY], enum row_kind kind, uint64_t lo
 bool row_is_chunk_of(struct slice key, enum row_kind kind, uint64_t log, uint64_t *first);
 
 struct log_row {
-    struct log header; // what log_restore takes, and id
+    uint64_t id;
+    struct log_state state;
     uint32_t keyspace;
     struct slice key;
 };

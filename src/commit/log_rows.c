@@ -97,19 +97,20 @@ enum err row_get_log(struct slice key, struct slice value, struct log_row *r)
         value.n - HEADER_HEAD > LIMIT_KEY_HARD)
         return ERR_DAMAGED;
     const uint8_t *h = value.p;
-    *r = (struct log_row){.keyspace = load32(h + 1),
-                          .key = slice_of(h + HEADER_HEAD, value.n - HEADER_HEAD)};
-    struct log *l = &r->header;
-    l->id = __builtin_bswap64(load64(key.p + 1));
-    l->first = load64(h + 5);
-    l->end = load64(h + 13);
-    l->next_nonce = load128(h + 21);
-    l->last_time = (int64_t)load64(h + 37);
-    l->records = load64(h + 45);
-    l->bytes = load64(h + 53);
-    l->swept = load64(h + 61);
-    l->seq = load64(h + 69);
-    return l->id && l->first && l->first <= l->end ? ERR_OK : ERR_DAMAGED;
+    *r = (struct log_row){
+        .id = __builtin_bswap64(load64(key.p + 1)),
+        .keyspace = load32(h + 1),
+        .key = slice_of(h + HEADER_HEAD, value.n - HEADER_HEAD),
+        .state = {.first = load64(h + 5),
+                  .end = load64(h + 13),
+                  .next_nonce = load128(h + 21),
+                  .last_time = (int64_t)load64(h + 37),
+                  .records = load64(h + 45),
+                  .bytes = load64(h + 53),
+                  .swept = load64(h + 61),
+                  .seq = load64(h + 69)},
+    };
+    return r->id && r->state.first && r->state.first <= r->state.end ? ERR_OK : ERR_DAMAGED;
 }
 
 enum err row_put_meta(struct buf *b, const struct chunk_meta *m)

@@ -200,14 +200,14 @@ static enum err load_header(struct commit *c, const struct log_row *r)
     uint64_t hash = logs_hash(c->logs, k->id, r->key);
     unsigned shard = logs_shard(hash);
     logs_lock(c->logs, shard);
-    struct log *l = logs_prepare(c->logs, hash, k, r->key, r->header.id);
+    struct log *l = logs_prepare(c->logs, hash, k, r->key, r->id);
     if (l) {
         logs_publish(c->logs, hash, l);
-        log_restore(c->logs, l, &r->header);
+        log_restore(c->logs, l, &r->state);
     }
     logs_unlock(c->logs, shard);
-    if (r->header.id > atomic_load(&c->log_ids))
-        atomic_store(&c->log_ids, r->header.id);
+    if (r->id > atomic_load(&c->log_ids))
+        atomic_store(&c->log_ids, r->id);
     return l ? ERR_OK : ERR_NO_MEMORY;
 }
 

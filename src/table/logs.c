@@ -294,18 +294,18 @@ struct log *logs_prepare(struct logs *l, uint64_t hash, struct keyspace *k, stru
     return log;
 }
 
-void log_restore(struct logs *l, struct log *log, const struct log *image)
+void log_restore(struct logs *l, struct log *log, const struct log_state *below)
 {
     VERIFY(log->index == &l->empty && log->end == 1);
     log->index = NULL;
-    log->first = image->first;
-    log->end = log->settled = image->end;
-    log->next_nonce = image->next_nonce;
-    log->last_time = image->last_time;
-    log->records = image->records;
-    log->bytes = image->bytes;
-    log->swept = image->swept;
-    log->seq = log->stored_seq = image->seq;
+    log->first = below->first;
+    log->end = log->settled = below->end;
+    log->next_nonce = below->next_nonce;
+    log->last_time = below->last_time;
+    log->records = below->records;
+    log->bytes = below->bytes;
+    log->swept = below->swept;
+    log->seq = log->stored_seq = below->seq;
 }
 
 void logs_discard(struct logs *l, struct log *unpublished)

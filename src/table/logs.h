@@ -154,8 +154,14 @@ struct log *logs_prepare(struct logs *l, uint64_t hash, struct keyspace *k, stru
 void logs_discard(struct logs *l, struct log *unpublished);
 void logs_publish(struct logs *l, uint64_t hash, struct log *prepared);
 
-// Recovery: the header of a log made just now, as it is below; its index is not loaded.
-void log_restore(struct logs *l, struct log *log, const struct log *image);
+// Recovery: the header of a log made just now becomes what it is below; its index is not loaded.
+struct log_state {
+    uint64_t first, end;
+    u128 next_nonce;
+    int64_t last_time;
+    uint64_t records, bytes, swept, seq;
+};
+void log_restore(struct logs *l, struct log *log, const struct log_state *below);
 // Gives a log without an index the metas of its chunks, in rising order.
 MUST_USE enum err log_load_index(struct logs *l, struct log *log, const struct chunk_meta *m,
                                  size_t count);
