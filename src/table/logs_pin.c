@@ -130,7 +130,8 @@ static void evict_oldest(struct logs *l, struct logs_shard *s)
 {
     struct block *b = s->oldest;
     struct log *log = b->log;
-    uint32_t at = index_at(log->index, record_offset(b->bytes));
+    // An empty block is that of an emptied chunk, which is the last one: it was reserved in vain.
+    uint32_t at = b->len ? index_at(log->index, record_offset(b->bytes)) : log->index->end - 1;
     VERIFY(at != INDEX_NONE);
     struct chunk *c = &log->index->chunks[at];
     VERIFY(c->block == b && !chunk_dirty(c));
@@ -157,6 +158,8 @@ static void evict_index(struct logs *l, struct log *log)
         index_free(l, log);
 }
 
+enum { EVICT_BUCKETS = 8 }; // looked at in one call
+
 void logs_evict(struct logs *l, unsigned shard, uint64_t target)
 {
     VERIFY(shard < LOGS_SHARDS);
@@ -165,8 +168,9 @@ void logs_evict(struct logs *l, unsigned shard, uint64_t target)
     // chunks gets on though the target cannot be reached.
     for (uint64_t steps = s->resident; steps > 0 && s->oldest && s->memory > target; steps--)
         evict_oldest(l, s);
-    // Then indexes that were loaded and of which no chunk was: once round the buckets.
-    for (uint64_t i = 0; s->buckets && i <= s->bucket_mask && s->memory > target; i++) {
+    // Then indexes that were loaded and of which no chunk was. Few buckets at a time: headers alone
+    // may be past the target, and every append comes here then.
+    for (unsigned i = 0; s->buckets && i < EVICT_BUCKETS && s->memory > target; i++) {
         for (struct log *log = s->buckets[s->hand & s->bucket_mask]; log; log = log->next)
             evict_index(l, log);
         s->hand++;

@@ -645,7 +645,7 @@ static void follows_the_model(void **state)
     for (unsigned i = 0; i < HELD; i++)
         drop_held(&m->held[i]);
     assert_int_equal(logs_dirty_bytes(m->l), 0);
-    for (unsigned i = 0; i < 3; i++) // takes the marks off; evicts chunks; indexes
+    for (unsigned i = 0; i < 8; i++) // takes the marks off; evicts chunks; indexes, few at a time
         evict(m, 0);
     struct logs_stats s;
     logs_get_stats(m->l, &s);
@@ -885,6 +885,35 @@ static void used_chunks_outlive_others(void **state)
     logs_free(l);
 }
 
+// A reservation that was for nothing leaves an emptied chunk with an empty block.
+static void reserved_for_nothing(void **state)
+{
+    (void)state;
+    struct logs *l = logs_new(test_seed());
+    assert_non_null(l);
+    struct log *log = add_log(l, put_keyspace(l, 1, "k"), "log", 1);
+    struct log_cut cut;
+    uint64_t cold;
+    logs_lock(l, log->shard);
+    append_one(l, log, 100, 1);
+    assert_ok(log_erase_prepare(l, log, 1, &cut, &cold));
+    log_erase(l, log, &cut, 2);
+    logs_unlock(l, log->shard);
+    for (unsigned i = 0; i < 2; i++) {
+        logs_lock(l, log->shard);
+        if (log_can_append(log, &cold))
+            assert_ok(log_reserve(l, log, 1000, 1000, 1)); // and then the disk was full
+        logs_unlock(l, log->shard);
+        write_all(l);
+        for (unsigned j = 0; j < 3; j++)
+            evict_all(l);
+        struct logs_stats s;
+        logs_get_stats(l, &s);
+        assert_true(s.block_bytes == 0 && s.index_bytes == 0);
+    }
+    logs_free(l);
+}
+
 // ---- threads: one appends, one reads without the lock, one writes checkpoints and evicts
 
 struct common {
@@ -976,9 +1005,13 @@ static void threads_agree(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(follows_the_model),          cmocka_unit_test(keyspaces_stay),
-        cmocka_unit_test(idle_logs_are_small),        cmocka_unit_test(many_chunks_are_searched),
-        cmocka_unit_test(used_chunks_outlive_others), cmocka_unit_test(threads_agree),
+        cmocka_unit_test(follows_the_model),
+        cmocka_unit_test(keyspaces_stay),
+        cmocka_unit_test(idle_logs_are_small),
+        cmocka_unit_test(many_chunks_are_searched),
+        cmocka_unit_test(used_chunks_outlive_others),
+        cmocka_unit_test(reserved_for_nothing),
+        cmocka_unit_test(threads_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
