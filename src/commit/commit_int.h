@@ -43,6 +43,8 @@ struct readers {
 };
 #define READERS_MAX 65536u
 
+#define WATCH_LISTS 16u // of a shard of logs
+
 struct commit {
     struct commit_options o;
     char *dir;
@@ -60,9 +62,12 @@ struct commit {
     // cold read that began under another number may hold an old value and starts again.
     _Atomic uint64_t ingests;
 
-    pthread_mutex_t keyspace_lock;          // one change of keyspaces at a time
-    struct log_watch *watches[LOGS_SHARDS]; // tails that wait; each under its shard's lock
-    _Atomic uint64_t log_ids;               // the highest given out
+    pthread_mutex_t keyspace_lock; // one change of keyspaces at a time
+    // Tails that wait, by the upper bits of their logs' hashes, the highest of which are the shard:
+    // each list is under its shard's lock.
+    struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
+    unsigned retain_shard;    // where retention goes on; housekeeper only
+    _Atomic uint64_t log_ids; // the highest given out
 
     // Memory: the table may hold this much; see commit_memory_init.
     uint64_t table_limit;      // keys and logs

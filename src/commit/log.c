@@ -63,7 +63,7 @@ enum err check_log_name(const struct commit *c, const struct log_name *name, str
 
 // ---- keyspaces
 
-static uint64_t keyspace_dep(const struct commit *c, const struct keyspace *k)
+uint64_t keyspace_dep(const struct commit *c, const struct keyspace *k)
 {
     uint64_t seq = atomic_load(&k->seq);
     return c->o.relaxed || seq <= wal_durable(c->wal) ? 0 : seq;
@@ -151,8 +151,7 @@ enum err commit_keyspace_get(struct commit *c, struct slice name, struct keyspac
     *v = (struct keyspace_view){
         .name = keyspace_name(k),
         .created_ms = k->created_ms,
-        .policy = {atomic_load(&k->max_age_ms), atomic_load(&k->max_bytes),
-                   atomic_load(&k->max_records), k->server_time},
+        .policy = keyspace_policy(k),
     };
     *dep = keyspace_dep(c, k);
     return ERR_OK;
@@ -252,6 +251,8 @@ enum err commit_log_meta(struct commit *c, const struct log_name *name, struct l
     if (l) {
         *m = (struct log_meta){l->first, l->end, l->next_nonce, l->last_time, l->records, l->bytes};
         *dep = log_dep(c, l);
+    } else {
+        *dep = keyspace_dep(c, k);
     }
     logs_unlock(c->logs, logs_shard(hash));
     return l ? ERR_OK : err_set(msg, ERR_MISSING, "no log \"%s\"", quote_name(name->key, text));
@@ -269,7 +270,7 @@ enum err commit_log_flush(struct commit *c, const struct log_name *name, uint64_
         uint64_t hash = logs_hash(c->logs, k->id, name->key);
         logs_lock(c->logs, logs_shard(hash));
         const struct log *l = logs_find(c->logs, hash, k, name->key);
-        *dep = l ? l->seq : 0;
+        *dep = l ? l->seq : atomic_load(&k->seq);
         logs_unlock(c->logs, logs_shard(hash));
     }
     commit_kick(c);

@@ -121,8 +121,10 @@ static enum err cut(struct commit *c, const struct log_name *name, struct cut_jo
             *dep = log_dep(c, l);
         }
         logs_unlock(c->logs, logs_shard(hash));
-        if (!l)
+        if (!l) {
+            *dep = keyspace_dep(c, k);
             return err_set(msg, ERR_MISSING, "no log \"%s\"", quote_name(name->key, text));
+        }
         if (e == ERR_COLD && !(e = load_log_part(c, l, cold, false)))
             continue;
         commit_kick(c);
@@ -160,28 +162,28 @@ struct over {
     uint64_t now_us;
 };
 
-static bool over_count(const struct log *l)
+static bool over_count(const struct log *l, const struct log_policy *p)
 {
-    uint64_t most = atomic_load_explicit(&l->keyspace->max_records, memory_order_relaxed);
-    return most && l->records > most;
+    return p->max_records && l->records > p->max_records;
 }
 
-static bool over_bytes(const struct log *l)
+static bool over_bytes(const struct log *l, const struct log_policy *p)
 {
-    uint64_t most = atomic_load_explicit(&l->keyspace->max_bytes, memory_order_relaxed);
-    return most && l->bytes > most;
+    return p->max_bytes && l->bytes > p->max_bytes;
 }
 
-static bool over_age(const struct log *l, uint64_t now_us)
+static bool over_age(const struct log *l, const struct log_policy *p, uint64_t now_us)
 {
-    uint64_t most = atomic_load_explicit(&l->keyspace->max_age_ms, memory_order_relaxed);
-    return most && l->records && l->retain_ms <= now_us / 1000;
+    return p->max_age_ms && l->records && l->retain_ms <= now_us / 1000;
 }
 
 static void look_at_log(void *arg, struct log *l)
 {
     struct over *o = arg;
-    if (o->n < o->max && (over_count(l) || over_bytes(l) || over_age(l, o->now_us)))
+    if (o->n == o->max)
+        return;
+    struct log_policy p = keyspace_policy(l->keyspace);
+    if (over_count(l, &p) || over_bytes(l, &p) || over_age(l, &p, o->now_us))
         o->v[o->n++] = l;
 }
 
@@ -195,25 +197,25 @@ static void later(uint64_t *before, uint64_t offset)
 static enum err kept_from(struct commit *c, struct log *l, uint64_t now_us, uint64_t *before,
                           uint64_t *cold)
 {
-    const struct keyspace *k = l->keyspace;
+    struct log_policy p = keyspace_policy(l->keyspace); // once: it may change meanwhile
     uint64_t offset;
     enum err e = ERR_OK;
     *before = l->first;
-    if (over_count(l)) {
-        if ((e = log_skip(c->logs, l, l->records - k->max_records, 0, &offset, cold)))
+    if (over_count(l, &p)) {
+        if ((e = log_skip(c->logs, l, l->records - p.max_records, 0, &offset, cold)))
             return e;
         later(before, offset);
     }
-    if (over_bytes(l)) {
-        if ((e = log_skip(c->logs, l, 0, l->bytes - k->max_bytes, &offset, cold)))
+    if (over_bytes(l, &p)) {
+        if ((e = log_skip(c->logs, l, 0, l->bytes - p.max_bytes, &offset, cold)))
             return e;
         later(before, offset);
     }
-    if (over_age(l, now_us)) {
-        uint64_t age = atomic_load(&k->max_age_ms), now_ms = now_us / 1000;
+    if (over_age(l, &p, now_us)) {
+        uint64_t age = p.max_age_ms, now_ms = now_us / 1000;
         uint64_t oldest = now_ms > age ? now_ms - age : 0;
         struct log_from from = {.start = LOG_START_TIME,
-                                .time = (int64_t)(k->server_time ? oldest * 1000 : oldest)};
+                                .time = (int64_t)(p.server_time ? oldest * 1000 : oldest)};
         if ((e = log_seek(c->logs, l, &from, &offset, cold)))
             return e;
         later(before, offset);
@@ -243,9 +245,8 @@ static enum err retain_log(struct commit *c, struct log *l, uint64_t now_us)
 static bool any_policy(const struct commit *c)
 {
     for (uint32_t id = 1; id <= logs_keyspace_count(c->logs); id++) {
-        const struct keyspace *k = logs_keyspace_id(c->logs, id);
-        if (atomic_load(&k->max_age_ms) || atomic_load(&k->max_bytes) ||
-            atomic_load(&k->max_records))
+        struct log_policy p = keyspace_policy(logs_keyspace_id(c->logs, id));
+        if (p.max_age_ms || p.max_bytes || p.max_records)
             return true;
     }
     return false;
@@ -257,20 +258,23 @@ bool commit_retain(struct commit *c, size_t max)
     if (!any_policy(c) || admit_write(c) || !(o.v = malloc(max * sizeof(struct log *))))
         return false;
     uint64_t begin = os_mono_ns(c->o.os);
+    unsigned shard = c->retain_shard;
     for (unsigned s = 0; s < LOGS_SHARDS && o.n < max; s++) {
-        logs_lock(c->logs, s);
-        logs_each(c->logs, s, look_at_log, &o);
-        logs_unlock(c->logs, s);
+        shard = (c->retain_shard + s) % LOGS_SHARDS;
+        logs_lock(c->logs, shard);
+        logs_each(c->logs, shard, look_at_log, &o);
+        logs_unlock(c->logs, shard);
     }
+    c->retain_shard = shard; // it may have more
+    bool all = true;         // one log that is damaged does not keep the others from their turn
     for (size_t i = 0; i < o.n; i++)
-        if (retain_log(c, o.v[i], o.now_us))
-            break; // the next round tries again
+        all = !retain_log(c, o.v[i], o.now_us) && all;
     free(o.v);
     if (o.n)
         commit_kick(c);
     count(&c->retention_runs, 1);
     count(&c->retention_ns, os_mono_ns(c->o.os) - begin);
-    return o.n == max;
+    return all && o.n == max; // what failed waits for the next round
 }
 
 void trim_log_shard(struct commit *c, unsigned shard)

@@ -30,7 +30,8 @@ struct log_row {
     uint32_t keyspace;
     struct slice key;
 };
-MUST_USE enum err row_put_keyspace(struct buf *b, const struct keyspace *k);
+MUST_USE enum err row_put_keyspace(struct buf *b, const struct keyspace *k,
+                                   const struct log_policy *p);
 MUST_USE enum err row_put_log(struct buf *b, const struct log *l);
 MUST_USE enum err row_put_meta(struct buf *b, const struct chunk_meta *m);
 // ERR_DAMAGED. Slices point into key and value.
@@ -54,6 +55,8 @@ MUST_USE enum err check_log_name(const struct commit *c, const struct log_name *
 // The sequence that an answer which shows the log's last change, or records below `end`, rests on.
 uint64_t log_dep(const struct commit *c, const struct log *l);
 uint64_t log_dep_below(const struct commit *c, const struct log *l, uint64_t end);
+// That an answer rests on which shows only that a keyspace exists: it has no such log.
+uint64_t keyspace_dep(const struct commit *c, const struct keyspace *k);
 // For people: the name in quotes, what is not printable as \xNN, cut after 64 bytes.
 #define NAME_TEXT 300
 const char *quote_name(struct slice name, char text[NAME_TEXT]);
@@ -72,11 +75,15 @@ void wake_watches(struct commit *c, uint64_t hash, uint64_t end);
 void trim_log_shard(struct commit *c, unsigned shard);
 
 // ---- log_save.c
+struct keyspace_pin {
+    struct keyspace *keyspace;
+    uint64_t seq; // of its last change then
+    struct log_policy policy;
+};
 struct log_pins {
     struct log_pin *v; // sorted by space and log id
     size_t n, cap;
-    struct keyspace **keyspaces; // changed ones, by id
-    uint64_t *keyspace_seqs;     // as of which
+    struct keyspace_pin *keyspaces; // changed ones, by id
     size_t keyspace_count;
     bool failed;
 };

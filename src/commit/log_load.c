@@ -114,7 +114,6 @@ static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool
         logs_lock(c->logs, shard);
         again = atomic_load(&c->ingests) != ingests;
         if (!again) {
-            trim_log_shard(c, shard);
             e = log_load_chunk(c->logs, l, first, buf_slice(&b));
             if (!e && log_lacks_chunk(l, first))
                 e = damaged(l, first, "its bytes are missing");
@@ -126,11 +125,19 @@ static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool
     return e;
 }
 
-enum err load_log_part(struct commit *c, struct log *l, uint64_t first, bool memory_only)
+static enum err load_part(struct commit *c, struct log *l, uint64_t first, bool memory_only)
 {
     if (first == 0) // a range of rows: nobody says whether they are in memory
         return memory_only ? ERR_COLD : load_index(c, l);
     return load_chunk(c, l, first, memory_only);
+}
+
+enum err load_log_part(struct commit *c, struct log *l, uint64_t first, bool memory_only)
+{
+    logs_lock(c->logs, l->shard);
+    trim_log_shard(c, l->shard);
+    logs_unlock(c->logs, l->shard);
+    return load_part(c, l, first, memory_only);
 }
 
 enum err load_log_tail(struct commit *c, const struct log_name *name)
@@ -146,7 +153,9 @@ enum err load_log_tail(struct commit *c, const struct log_name *name)
         struct log *l = logs_find(c->logs, hash, k, name->key);
         bool ready = !l || log_can_append(l, &first);
         logs_unlock(c->logs, logs_shard(hash));
-        if (ready || (e = load_log_part(c, l, first, false)))
+        // Nothing is evicted for it: a transaction needs all of its logs' tails at once, and they
+        // would push each other out for ever. The append evicts.
+        if (ready || (e = load_part(c, l, first, false)))
             return e;
     }
 }

@@ -154,17 +154,21 @@ static enum err gather(struct reading *r, struct log_spans *s, uint64_t records,
     r->log = logs_find(r->c->logs, r->hash, r->keyspace, r->q->name.key);
     if (r->log && !(e = place(r, cold))) {
         if (page->direction == LOG_FORWARDS && r->at < r->log->first) {
-            page->truncated = page->truncated || r->q->continuation.n > 0;
+            page->truncated = true; // between two pages, or since this one began
             r->at = r->log->first;
         }
         e = log_gather(r->c->logs, r->log, page->direction, &r->at, records, bytes, s, cold);
-        uint64_t top = page->direction == LOG_FORWARDS ? r->at : r->begun + 1;
+        uint64_t top = page->direction == LOG_FORWARDS ? r->at
+                       : r->begun < r->log->end        ? r->begun + 1
+                                                       : r->log->end;
         uint64_t need = log_dep_below(r->c, r->log, top);
         *dep = need > *dep ? need : *dep;
         // Of what is pending, an answer that does not rest on it does not speak.
         page->end_offset = !need && log_dep(r->c, r->log) ? r->log->settled : r->log->end;
         page->first_offset = r->log->first;
     }
+    if (!r->log)
+        *dep = keyspace_dep(r->c, r->keyspace);
     if (r->log && !e)
         r->ended = !more_from(r);
     logs_unlock(r->c->logs, shard);

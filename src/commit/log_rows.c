@@ -49,13 +49,13 @@ bool row_is_chunk_of(struct slice key, enum row_kind kind, uint64_t log, uint64_
     return true;
 }
 
-enum err row_put_keyspace(struct buf *b, const struct keyspace *k)
+enum err row_put_keyspace(struct buf *b, const struct keyspace *k, const struct log_policy *p)
 {
     uint8_t head[KEYSPACE_HEAD] = {ROW_VERSION, k->server_time};
     store64(head + 2, k->created_ms);
-    store64(head + 10, atomic_load(&k->max_age_ms));
-    store64(head + 18, atomic_load(&k->max_bytes));
-    store64(head + 26, atomic_load(&k->max_records));
+    store64(head + 10, p->max_age_ms);
+    store64(head + 18, p->max_bytes);
+    store64(head + 26, p->max_records);
     enum err e = buf_append(b, head, sizeof head);
     return e ? e : buf_append(b, k->name, k->name_len);
 }

@@ -40,16 +40,14 @@ static void take_keyspaces(struct commit *c, struct log_pins *p)
 {
     pthread_mutex_lock(&c->keyspace_lock);
     uint32_t all = logs_keyspace_count(c->logs);
-    p->keyspaces = malloc((all + 1) * sizeof(struct keyspace *));
-    p->keyspace_seqs = malloc((all + 1) * sizeof(uint64_t));
-    p->failed = p->failed || !p->keyspaces || !p->keyspace_seqs;
+    p->keyspaces = malloc((all + 1) * sizeof *p->keyspaces);
+    p->failed = p->failed || !p->keyspaces;
     for (uint32_t id = 1; !p->failed && id <= all; id++) {
         struct keyspace *k = logs_keyspace_id(c->logs, id);
         uint64_t seq = atomic_load(&k->seq);
         if (seq == k->stored_seq)
             continue;
-        p->keyspaces[p->keyspace_count] = k;
-        p->keyspace_seqs[p->keyspace_count++] = seq;
+        p->keyspaces[p->keyspace_count++] = (struct keyspace_pin){k, seq, keyspace_policy(k)};
     }
     pthread_mutex_unlock(&c->keyspace_lock);
 }
@@ -82,10 +80,9 @@ void log_pins_done(struct commit *c, struct log_pins *p, bool written)
         log_pin_release(&p->v[i]);
     }
     for (size_t i = 0; written && i < p->keyspace_count; i++)
-        p->keyspaces[i]->stored_seq = p->keyspace_seqs[i];
+        p->keyspaces[i].keyspace->stored_seq = p->keyspaces[i].seq;
     free(p->v);
     free(p->keyspaces);
-    free(p->keyspace_seqs);
 }
 
 // ---- writing, rows in rising order
@@ -96,9 +93,10 @@ static enum err write_keyspaces(struct store_writer *w, const struct log_pins *p
     enum err e = ERR_OK;
     for (size_t i = 0; i < p->keyspace_count && !e; i++) {
         buf_clear(b);
-        e = row_put_keyspace(b, p->keyspaces[i]);
+        const struct keyspace_pin *k = &p->keyspaces[i];
+        e = row_put_keyspace(b, k->keyspace, &k->policy);
         if (!e)
-            e = store_add(w, STORE_LOGS, row_keyspace_key(key, p->keyspaces[i]->id), buf_slice(b));
+            e = store_add(w, STORE_LOGS, row_keyspace_key(key, k->keyspace->id), buf_slice(b));
     }
     return e;
 }

@@ -87,7 +87,7 @@ enum err lock_and_gather_logs(struct work *w)
         s->log = logs_find(w->c->logs, s->hash, s->keyspace, s->op->append->name.key);
         if (s->log && !log_can_append(s->log, &first))
             e = ERR_COLD;
-        uint64_t dep = s->log ? log_dep(w->c, s->log) : 0;
+        uint64_t dep = s->log ? log_dep(w->c, s->log) : keyspace_dep(w->c, s->keyspace);
         w->dep = dep > w->dep ? dep : w->dep;
     }
     if (e)
@@ -217,5 +217,6 @@ void publish_logs(struct work *w, uint64_t seq)
     }
     // Only now: it may evict tails that others of these appends counted on.
     for (size_t i = 0; i < w->log_count; i++)
-        trim_log_shard(w->c, logs_shard(w->logs[i].hash));
+        if (i == 0 || logs_shard(w->logs[i].hash) != logs_shard(w->logs[i - 1].hash))
+            trim_log_shard(w->c, logs_shard(w->logs[i].hash));
 }

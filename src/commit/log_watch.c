@@ -1,4 +1,5 @@
-// Tails' waits: for each shard of logs a list, under the shard's lock, of who waits for what.
+// Tails' waits: for each shard of logs a few lists, under the shard's lock, of who waits for what.
+// Every append looks through the one of its log.
 #include "commit/log_int.h"
 
 static void take(struct log_watch *w)
@@ -7,6 +8,13 @@ static void take(struct log_watch *w)
     if (w->next)
         w->next->link = w->link;
     w->link = NULL;
+}
+
+static struct log_watch **list_of(struct commit *c, uint64_t hash)
+{
+    struct log_watch **list = &c->watches[hash >> 52];
+    _Static_assert(LOGS_SHARDS * WATCH_LISTS == 1u << 12, "the upper 12 bits choose a list");
+    return list;
 }
 
 enum err commit_log_watch(struct commit *c, const struct log_name *name, uint64_t offset,
@@ -24,7 +32,7 @@ enum err commit_log_watch(struct commit *c, const struct log_name *name, uint64_
     if (l && l->end > offset) {
         e = ERR_AGAIN;
     } else {
-        struct log_watch **first = &c->watches[w->shard];
+        struct log_watch **first = list_of(c, w->hash);
         w->next = *first;
         w->link = first;
         if (w->next)
@@ -49,7 +57,7 @@ bool commit_log_unwatch(struct commit *c, struct log_watch *w)
 void wake_watches(struct commit *c, uint64_t hash, uint64_t end)
 {
     struct log_watch *next;
-    for (struct log_watch *w = c->watches[logs_shard(hash)]; w; w = next) {
+    for (struct log_watch *w = *list_of(c, hash); w; w = next) {
         next = w->next;
         if (w->hash != hash || w->offset >= end)
             continue;

@@ -99,10 +99,10 @@ struct keyspace *logs_keyspace_id(const struct logs *l, uint32_t id)
 
 static void set_policy(struct keyspace *k, const struct log_policy *p, uint64_t seq)
 {
-    atomic_store_explicit(&k->max_age_ms, p->max_age_ms, memory_order_relaxed);
-    atomic_store_explicit(&k->max_bytes, p->max_bytes, memory_order_relaxed);
-    atomic_store_explicit(&k->max_records, p->max_records, memory_order_relaxed);
-    atomic_store_explicit(&k->seq, seq, memory_order_release);
+    atomic_store(&k->seq, seq); // first: see keyspace_policy
+    atomic_store(&k->max_age_ms, p->max_age_ms);
+    atomic_store(&k->max_bytes, p->max_bytes);
+    atomic_store(&k->max_records, p->max_records);
 }
 
 struct keyspace *logs_keyspace_put(struct logs *l, uint32_t id, struct slice name,
@@ -139,13 +139,13 @@ struct keyspace *logs_keyspace_put(struct logs *l, uint32_t id, struct slice nam
                           memory_order_relaxed);
     atomic_store_explicit(&page[id % KEYSPACE_PAGE], k, memory_order_release);
     atomic_store_explicit(bucket, k, memory_order_release);
-    atomic_fetch_add_explicit(&l->keyspaces, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&l->keyspaces, 1, memory_order_release);
     return k;
 }
 
 uint32_t logs_keyspace_count(const struct logs *l)
 {
-    return atomic_load_explicit(&l->keyspaces, memory_order_relaxed);
+    return atomic_load_explicit(&l->keyspaces, memory_order_acquire);
 }
 
 // ---- blocks

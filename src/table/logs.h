@@ -45,6 +45,13 @@ static inline struct slice keyspace_name(const struct keyspace *k)
     return slice_of(k->name, k->name_len);
 }
 
+// Whoever finds a change in it finds the change's seq if it looks at that afterwards.
+static inline struct log_policy keyspace_policy(const struct keyspace *k)
+{
+    return (struct log_policy){atomic_load(&k->max_age_ms), atomic_load(&k->max_bytes),
+                               atomic_load(&k->max_records), k->server_time};
+}
+
 // ---- blocks
 
 struct block {
@@ -101,7 +108,6 @@ struct log {
     uint64_t swept;      // rows below of chunks before this offset are gone
     uint64_t stored_seq; // of the change that is below; < seq: dirty
     uint32_t resident;   // blocks
-    uint32_t watched;    // tails that wait for it (commit/)
     uint16_t key_len;
     uint8_t shard;
     bool dirty;  // differs from below

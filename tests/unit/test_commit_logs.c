@@ -460,6 +460,34 @@ static void test_mixed(void **state)
     assert_int_equal(txn(f, &t2, &msg), ERR_INVALID);
 }
 
+// What shows only that a keyspace exists rests on that; a token from elsewhere, on what is shown.
+static void test_dep(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct log_policy p = {0};
+    struct log_name n = {slice_str("new"), slice_str("k")};
+    struct log_query q = {.name = n, .max_records = 10, .max_bytes = 1000};
+    struct log_page page;
+    struct log_meta meta;
+    uint64_t dep, made, created, first;
+    assert_int_equal(commit_keyspace_create(f->c, n.keyspace, &p, &created, &made, &msg), ERR_OK);
+    assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
+    assert_int_equal(dep, made);
+    assert_int_equal(commit_log_meta(f->c, &n, &meta, &dep, &msg), ERR_MISSING);
+    assert_int_equal(dep, made);
+    assert_int_equal(commit_log_flush(f->c, &n, &dep, &msg), ERR_OK);
+    assert_int_equal(dep, made);
+    assert_int_equal(commit_log_erase(f->c, &n, 1, &dep, &msg), ERR_MISSING);
+    assert_int_equal(dep, made);
+    struct log_from to = {.start = LOG_START_OFFSET, .offset = 1};
+    assert_int_equal(commit_log_trim(f->c, &n, &to, &first, &dep, &msg), ERR_MISSING);
+    assert_int_equal(dep, made);
+    assert_int_equal(commit_flush(f->c), ERR_OK);
+    assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
+    assert_int_equal(dep, 0);
+}
+
 static void woken(void *arg)
 {
     ++*(int *)arg;
@@ -573,6 +601,47 @@ static void test_retention(void **state)
     check_kept(f, &name, 211, 212);
 }
 
+// One append to each of many logs that are all cold, where memory is over its limit for good:
+// loading one must not push out another.
+static void test_many_cold(void **state)
+{
+    enum { OTHERS = 16000, COLD = 1000 };
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct log_input in = {.bytes = slice_of(f->bytes, 4000), .nonce = NONCE_NONE};
+    struct log_append *a = calloc(COLD, sizeof *a);
+    struct txn_op *ops = calloc(COLD, sizeof *ops);
+    char(*keys)[64] = calloc(COLD, sizeof *keys);
+    assert_true(a && ops && keys);
+    f->o.memory_limit = 16u << 20;
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    open_it(f);
+    for (int i = 0; i < COLD; i++) {
+        int n = snprintf(keys[i], sizeof keys[i], "cold %d", i);
+        a[i] = (struct log_append){
+            .name = {name.keyspace, slice_of(keys[i], (size_t)n)}, .records = &in, .count = 1};
+        ops[i] = (struct txn_op){.kind = TXN_APPEND, .append = &a[i]};
+        assert_int_equal(append(f, &a[i], &msg), ERR_OK);
+    }
+    for (int i = 0; i < OTHERS; i++) { // their headers alone are more than logs may have
+        char key[65];
+        int n = snprintf(key, sizeof key, "%064d", i);
+        struct log_input small = {.bytes = slice_str("x"), .nonce = NONCE_NONE};
+        struct log_append b = {
+            .name = {name.keyspace, slice_of(key, (size_t)n)}, .records = &small, .count = 1};
+        assert_int_equal(append(f, &b, &msg), ERR_OK);
+    }
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    open_it(f);
+    struct txn t = {.ops = ops, .count = COLD};
+    assert_int_equal(txn(f, &t, &msg), ERR_OK);
+    for (int i = 0; i < COLD; i++)
+        assert_int_equal(a[i].end_offset, 3);
+    free(a);
+    free(ops);
+    free(keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -583,6 +652,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_watch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_retention, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_dep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_cold, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
