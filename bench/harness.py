@@ -169,7 +169,8 @@ class Varve(Server):
         begin = time.monotonic()
         super().__init__([bench.build / "varve", "serve", "--data", data,
                           "--http", f"127.0.0.1:{free_port()}",
-                          "--binary", f"127.0.0.1:{free_port()}", "--zmq", "off", *flags], f"{data}.log")
+                          "--binary", f"127.0.0.1:{free_port()}",
+                          *(() if "--zmq" in flags else ("--zmq", "off")), *flags], f"{data}.log")
         self.data = data
         self.address = {}
         for line in self.process.stdout:
@@ -223,7 +224,7 @@ class Side:
         return sum(values) if values else None
 
     def as_dict(self):
-        fields = ("rate", "objects", "p50", "p95", "p99", "cpu")
+        fields = ("rate", "objects", "p50", "p95", "p99", "cpu", "cpu_object")
         totals = ("hits", "misses", "conflicts", "errors")
         return {"row": self.row, "name": self.name, "fsync": self.fsync,
                 **{f: self.median(f) for f in fields}, **{f: self.total(f) for f in totals},
@@ -235,7 +236,8 @@ def flatten(run):
     latency = run["latency_us"]
     return {"rate": run["requests_per_second"], "objects": run["objects_per_second"],
             "p50": latency["p50"], "p95": latency["p95"], "p99": latency["p99"],
-            "cpu": run["server_cpu_us_per_request"], "requests": run["requests"],
+            "cpu": run["server_cpu_us_per_request"],
+            "cpu_object": run.get("server_cpu_us_per_object"), "requests": run["requests"],
             "hits": run["hits"], "misses": run["misses"], "conflicts": run["conflicts"],
             "errors": run["errors"]}
 
@@ -298,6 +300,12 @@ class Bench:
         self.load(address, server.pid, "--preset", "binary-get", "--protocol", protocol,
                   "--requests", 1, "--pipeline", 1, "--keys", keys, "--value-size", value_size,
                   timed=False)
+
+    def fill_logs(self, address, pid, records, *, logs=1, value_size=100, protocol="binary"):
+        """Writes logs of so many records each; afterwards reads, tails and seeks find them."""
+        self.load(address, pid, "--protocol", protocol, "--op", "read", "--load", "--requests", 1,
+                  "--connections", 1, "--keys", records, "--logs", logs, "--value-size", value_size,
+                  threads=1, timed=False)
 
     def probe(self, address, *flags):
         """The bytes of each message of one connection of `varve bench`, in turn: [(request,

@@ -456,6 +456,218 @@ def beside_rocksdb(bench):
                           theirs.median(field))
 
 
+# ---- logs
+
+RECORD = ("--value-size", 100)
+EVENTS = 10_000
+
+
+def objects(side):
+    return side.median("objects")
+
+
+def cpu_note(side):
+    cpu = side.median("cpu_object")
+    return f"server CPU {cpu:.2f} us a record" if cpu is not None else ""
+
+
+def log_append(bench):
+    threads = bench.options.client_threads
+    connections = ("--connections", max(8, threads))
+    append = ("--op", "append", *connections, *RECORD)
+    ours = ("--items", 100, "--pipeline", 16)
+    theirs = ("--protocol", "resp", "--pipeline", 1600)  # as many records under way
+    with bench.varve() as varve, Redis(bench, durable=True) as synced, \
+            Redis(bench, durable=False) as unsynced:
+        one = bench.side("varve: append of 100 records of 100 B, one log", "on")
+        many = bench.side("varve: the same, 1000 logs", "on")
+        peers = [(bench.side("redis XADD, appendfsync always", "on"), synced),
+                 (bench.side("redis XADD, no persistence", "off"), unsynced)]
+        bench.alternate(
+            (one, varve, run(bench, varve, varve.binary, *append, *ours)),
+            (many, varve, run(bench, varve, varve.binary, *append, *ours, "--logs", 1000)),
+            *((side, redis, run(bench, redis, redis.address, *append, *theirs))
+              for side, redis in peers))
+    rate = objects(one)
+    bench.check("append, 100 records of 100 B a request", rate, "records/s", "", None,
+                "≥ 2M records/s", rate >= 2e6, cpu_note(one))
+    bench.check("the same, 1000 logs", objects(many), "records/s", "", None, "", None,
+                cpu_note(many))
+    for side, _ in peers:
+        bench.compare("append, 100 records of 100 B a request", rate, "records/s", side.name,
+                      objects(side))
+
+
+def log_read(bench):
+    records = 100_000 if bench.options.quick else 1_000_000
+    pages = ("--op", "read", "--connections", 2, "--pipeline", 4, "--items", 1000,
+             "--keys", records, *RECORD)
+    tail = ("--op", "tail", "--connections", 2, "--keys", records, *RECORD)
+    with bench.varve() as varve, Redis(bench, durable=False) as redis:
+        bench.fill_logs(varve.binary, varve.pid, records)
+        bench.fill_logs(redis.address, redis.pid, records, protocol="resp")
+        read = bench.side("varve: pages of 1000 records of 100 B", "on")
+        stream = bench.side("varve: the whole log in one stream", "on")
+        ranges = bench.side("redis XRANGE COUNT 1000")
+        bench.alternate(
+            (read, varve, run(bench, varve, varve.binary, *pages, threads=1)),
+            (stream, varve, run(bench, varve, varve.binary, *tail, threads=1)),
+            (ranges, redis, run(bench, redis, redis.address, "--protocol", "resp", *pages,
+                                threads=1)))
+    for what, side in (("pages of 1000", read), ("one stream", stream)):
+        rate = objects(side)
+        bench.check(f"sequential read over binary, {what}", rate, "records/s", "", None,
+                    "≥ 5M records/s", rate >= 5e6, cpu_note(side))
+    bench.compare("sequential read over binary, pages of 1000", objects(read), "records/s",
+                  ranges.name, objects(ranges))
+
+
+def tool_run(bench, name, *flags):
+    """One run of a program of bench/ that prints as the load generator does."""
+    o = bench.options
+    command = [bench.tool(name), "--duration", int(o.duration * 1000), "--warmup",
+               int(o.warmup * 1000), *flags]
+    status, out, err = output_of(command)
+    if status:
+        raise Failed(f"{name} ended with {status}: {err.strip()[-200:]}")
+    return flatten(json.loads(out))
+
+
+def endpoint(bench):
+    path = bench.path("zmq")
+    if len(str(path)) > 100:
+        raise Failed(f"{path} is too long for a socket: build in a directory with a shorter path")
+    return f"ipc://{path}"
+
+
+def zmq(bench, server, *flags):
+    at = server.address["zmq"] if server else endpoint(bench)
+    return lambda: tool_run(bench, "varve-zmq", "--endpoint", at, *flags)
+
+
+def an_event(bench, what, side, target, note=""):
+    """A line with the time one event takes at the client."""
+    each = 1e6 / objects(side)
+    bench.check(what, each, "us an event", "", None, f"≤ {target} us" if target else "",
+                each <= target if target else None, note)
+
+
+def get_events(bench):
+    read = ("--protocol", "http", "--op", "read", "--connections", 1, "--items", EVENTS,
+            "--keys", EVENTS, *RECORD)
+    with bench.varve("--zmq", endpoint(bench)) as varve:
+        bench.fill_logs(varve.binary, varve.pid, EVENTS)
+        ours = bench.side("varve: GET of 10,000 events of 100 B over ZeroMQ on ipc", "on")
+        bare = bench.side("bare libzmq: the same bytes from a ROUTER that does nothing else")
+        raw = bench.side("varve: GET of 10,000 records of 100 B over HTTP, raw", "on")
+        bench.alternate(
+            (ours, varve, zmq(bench, varve, "--op", "get", "--events", EVENTS)),
+            (bare, None, zmq(bench, None, "--op", "echo-get", "--events", EVENTS)),
+            (raw, varve, run(bench, varve, varve.http, *read, threads=1)))
+    an_event(bench, "GET 10,000 events of 100 B, ZeroMQ on ipc", ours, 0.25,
+             f"bare libzmq: {1e6 / objects(bare):.3f} us")
+    an_event(bench, "the same through HTTP as raw bytes", raw, 0.25)
+
+
+def put_events(bench):
+    rounds = max(bench.rounds, 5)  # the disk's latency drifts
+    with bench.varve("--zmq", endpoint(bench)) as varve:
+        lockstep = zmq(bench, varve, "--op", "put")
+        lockstep()
+        m = varve.metrics()
+        size = max(1, round(m["varve_wal_payload_bytes_total"] / m["varve_wal_frames_total"]))
+        one = bench.side("varve: PUT of an event of 100 B, REQ in lockstep", "on")
+        bare = bench.side("bare libzmq: REQ and ROUTER in lockstep")
+        overwrite = bench.side(f"bare: {size} B over zeros + fdatasync", "on")
+        append = bench.side(f"bare: {size} B appended + fdatasync", "on")
+        path = bench.path("bare")
+        for _ in range(rounds):
+            varve.pause()
+            bare_sync(bench, path, size, overwrite, append)
+            bare.rounds.append(zmq(bench, None, "--op", "echo-put")())
+            varve.resume()
+            one.rounds.append(lockstep())
+        many = bench.side("varve: PUT of an event, DEALER with 1000 under way", "on")
+        libzmq = bench.side("bare libzmq: DEALER with 1000 under way, and ROUTER")
+        flight = ("--flight", 1000)
+        bench.alternate((many, varve, zmq(bench, varve, "--op", "put", *flight)),
+                        (libzmq, None, zmq(bench, None, "--op", "echo-put", *flight)))
+    value, faster = one.median("p50"), min(overwrite, append, key=lambda side: side.median("p50"))
+    for side in (overwrite, append):
+        ratio, judged = value / side.median("p50"), side is faster
+        bench.check("PUT event, REQ in lockstep, median", value, "us",
+                    f"{side.name}: {number(side.median('p50'))} us", ratio,
+                    "≤ 1.5 ×" if judged else "", ratio <= 1.5 if judged else None,
+                    f"p99 {number(one.median('p99'))} us; bare libzmq "
+                    f"{number(bare.median('p50'))} us" if judged else "")
+    rate = many.median("rate")
+    bench.check("PUT event, 1000 in flight", rate, "/s", f"bare libzmq: "
+                f"{number(libzmq.median('rate'))}", rate / libzmq.median("rate"), "≥ 250k/s",
+                rate >= 250e3)
+
+
+def log_in_process(bench):
+    records = 100_000 if bench.options.quick else 1_000_000
+
+    def scan(source):
+        return lambda: tool_run(bench, "varve-logread", "--dir", bench.path("logread"), "--from",
+                                source, "--op", "scan", "--records", records)
+
+    ours = bench.side(f"varve in process: {number(records)} records of 100 B, pages")
+    theirs = bench.side("RocksDB in process: the same, one key each")
+    bench.alternate((ours, None, scan("varve")), (theirs, None, scan("rocks")))
+    bench.compare("sequential read in process", objects(ours), "records/s",
+                  "RocksDB, one key a record", objects(theirs), 10)
+
+
+def log_seek(bench):
+    records = bench.options.keys
+    seek = ("--op", "seek", "--connections", 1, "--keys", records, *RECORD)
+    get = ("--preset", "binary-get", "--no-load", "--connections", 1, "--pipeline", 1, "--keys",
+           KEYS, *RECORD)
+    starts = ("offset", "timestamp", "nonce")
+    with bench.varve() as varve:
+        bench.fill_logs(varve.binary, varve.pid, records)
+        bench.fill(varve, "binary", varve.binary, KEYS, 100)
+        sides = {s: bench.side(f"varve: one record by {s}, {number(records)} in the log", "on")
+                 for s in starts}
+        key = bench.side("varve: GET of a key, the same way: what the round trip costs", "on")
+        bench.alternate(
+            *((sides[s], varve, run(bench, varve, varve.binary, *seek, "--start", s, threads=1))
+              for s in starts),
+            (key, varve, run(bench, varve, varve.binary, *get, threads=1)))
+    for start, side in sides.items():
+        inside = tool_run(bench, "varve-logread", "--dir", bench.path("logread"), "--from", "varve",
+                          "--op", start, "--records", records)
+        value = side.median("p50")
+        bench.check(f"seek by {start} in a log of {number(records)}, median", value, "us",
+                    f"GET of a key: {number(key.median('p50'))} us", value / key.median("p50"),
+                    "≤ 50 us", value <= 50, f"p99 {number(side.median('p99'))} us; in process "
+                    f"{number(inside['p50'])} us, p99 {number(inside['p99'])} us")
+
+
+def idle_logs(bench):
+    logs = 10_000 if bench.options.quick else 100_000
+    with bench.varve() as varve:
+        data = varve.data
+        bench.fill_logs(varve.binary, varve.pid, 1, logs=logs)
+        varve.end(signal.SIGTERM)
+    with bench.varve() as empty:
+        rss_empty = empty.memory()
+    with bench.varve(data=data) as varve:
+        m, rss = varve.metrics(), varve.memory()
+        found = bench.load(varve.binary, varve.pid, "--op", "seek", "--keys", 1, "--logs", logs,
+                           "--connections", 1, "--requests", 1000, *RECORD, threads=1, timed=False)
+    if m["varve_logs"] != logs or found["requests"] != 1000:
+        raise Failed(f"{m['varve_logs']:.0f} of {logs} logs are there")
+    value = (m["varve_log_header_bytes"] + m["varve_log_index_bytes"] +
+             m["varve_log_block_bytes"]) / logs
+    bench.check("memory of an idle log, after a restart", value, "bytes", f"{number(logs)} logs",
+                None, "≤ 256 bytes", value <= 256, "headers, indexes and blocks, from the metrics")
+    bench.check("the same, resident", (rss - rss_empty) / logs, "bytes", f"{number(logs)} logs",
+                None, "", None, "beyond a server without data; RocksDB's own memory included")
+
+
 ROWS = {
     "1": ("HTTP GET beside the bare echo", http_get),
     "2": ("HTTP put of one object beside the bare echo", http_put_one),
@@ -471,4 +683,11 @@ ROWS = {
     "12a": ("kv-run beside redis", kv_run),
     "12b": ("etcd", beside_etcd),
     "12c": ("RocksDB in process", beside_rocksdb),
+    "13": ("Appends to logs beside redis streams", log_append),
+    "14": ("Sequential reads of a log beside redis streams", log_read),
+    "15": ("GET of events over ZeroMQ and HTTP", get_events),
+    "16": ("PUT of events over ZeroMQ beside a bare write", put_events),
+    "17": ("Seeks in a large log", log_seek),
+    "18": ("Sequential reads in process beside RocksDB", log_in_process),
+    "19": ("Memory of an idle log", idle_logs),
 }
