@@ -59,13 +59,11 @@ def record_of(r):
 
 
 class Clients:
-    """One server, and a kept connection of each protocol. Its ports stay over restarts."""
+    """One server, and a kept connection of each protocol."""
 
     def __init__(self, home):
         self.server = Server(home / "data", "--storage-memory-limit", "16m", "--storage-checkpoint-interval", "200ms",
                              "--storage-max-block-size", "64k", "--storage-max-blocks", "16")
-        self.server.flags += ["--http", self.server.address["http"], "--binary", self.server.address["binary"]]
-        self.address, self.port = self.server.address["http"], self.server.port("binary")
         self.count = 0
         self.connect()
         self.ending = False
@@ -91,6 +89,7 @@ class Clients:
                 time.sleep(0.02)  # the server is away
 
     def connect(self):
+        self.address, self.port = self.server.address["http"], self.server.port("binary")
         self.binary = Binary(self.port)
         self.http = http.client.HTTPConnection(self.address, timeout=20)
 
