@@ -193,6 +193,16 @@ static void later(uint64_t *before, uint64_t offset)
         *before = offset;
 }
 
+// The lowest timestamp that is kept, in the keyspace's unit. It may be before 1970.
+static int64_t oldest_kept(const struct log_policy *p, uint64_t now_ms)
+{
+    int64_t oldest;
+    if (__builtin_sub_overflow(now_ms, p->max_age_ms, &oldest) ||
+        __builtin_mul_overflow(oldest, p->server_time ? 1000 : 1, &oldest))
+        return INT64_MIN;
+    return oldest;
+}
+
 // The offset that what is kept of the log begins with. Shard locked.
 static enum err kept_from(struct commit *c, struct log *l, uint64_t now_us, uint64_t *before,
                           uint64_t *cold)
@@ -213,9 +223,7 @@ static enum err kept_from(struct commit *c, struct log *l, uint64_t now_us, uint
     }
     if (over_age(l, &p, now_us)) {
         uint64_t age = p.max_age_ms, now_ms = now_us / 1000;
-        uint64_t oldest = now_ms > age ? now_ms - age : 0;
-        struct log_from from = {.start = LOG_START_TIME,
-                                .time = (int64_t)(p.server_time ? oldest * 1000 : oldest)};
+        struct log_from from = {.start = LOG_START_TIME, .time = oldest_kept(&p, now_ms)};
         if ((e = log_seek(c->logs, l, &from, &offset, cold)))
             return e;
         later(before, offset);
@@ -267,7 +275,8 @@ bool commit_retain(struct commit *c, size_t max)
     }
     c->retain_shard = shard; // it may have more
     bool all = true;         // one log that is damaged does not keep the others from their turn
-    for (size_t i = 0; i < o.n; i++)
+    // Writers may wait for a checkpoint, which this thread has to make.
+    for (size_t i = 0; i < o.n && !(c->housekeeper_started && atomic_load(&c->want)); i++)
         all = !retain_log(c, o.v[i], o.now_us) && all;
     free(o.v);
     if (o.n)

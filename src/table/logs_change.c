@@ -36,8 +36,11 @@ static struct block *take_spare(struct log_index *x, size_t need)
 {
     struct block **best = NULL;
     for (struct block **p = &x->spare; *p; p = &(*p)->newer)
-        if ((*p)->cap >= need && (!best || (*p)->cap < (*best)->cap))
+        if ((*p)->cap >= need && (!best || (*p)->cap < (*best)->cap)) {
             best = p;
+            if ((*p)->cap <= LOGS_CHUNK) // of many, none is smaller
+                break;
+        }
     if (!best)
         return NULL;
     struct block *b = *best;

@@ -599,6 +599,12 @@ static void test_retention(void **state)
     check_kept(f, &name, 211, 211);
     append_lines(f, &name, 1, 99950);
     check_kept(f, &name, 211, 212);
+    append_lines(f, &name, 5, -20000); // before 1970
+    set_policy(f, name.keyspace, UINT64_MAX, 0, 0);
+    check_kept(f, &name, 211, 217);
+    sim_set_wall_ms(f->sim, 30000 + 3600000);
+    set_policy(f, name.keyspace, 3650000, 0, 0); // from -20000 on
+    check_kept(f, &name, 211, 217);
 }
 
 // One append to each of many logs that are all cold, where memory is over its limit for good:
