@@ -216,12 +216,10 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
     mark.floor = VARVE_BUG == 15 ? 0 : atomic_load(&c->floor);
     uint64_t entries = p.count + logs.n;
     enum err e = ERR_OK;
-#if VARVE_BUG == 11
-    ERR_IGNORE(wal_drop(c->wal, mark.seq)); // the log lets go before the checkpoint is durable
-#endif
-#if VARVE_BUG == 19
-    e = dir_write_mark(c, &mark); // recorded before it is below
-#endif
+    if (VARVE_BUG == 11)
+        ERR_IGNORE(wal_drop(c->wal, mark.seq)); // the log lets go before the checkpoint is durable
+    if (VARVE_BUG == 19)
+        e = dir_write_mark(c, &mark); // recorded before it is below
     if (p.count || logs.n || logs.keyspace_count || logs.failed)
         e = write_below(c, &p, &logs, cursor, wal_last(c->wal), msg);
     else

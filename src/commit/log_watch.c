@@ -1,6 +1,7 @@
 // Tails' waits: for each shard of logs a few lists, under the shard's lock, of who waits for what.
 // Every append looks through the one of its log.
 #include "commit/log_int.h"
+#include "base/assert.h"
 
 static void take(struct log_watch *w)
 {
@@ -59,7 +60,7 @@ void wake_watches(struct commit *c, uint64_t hash, uint64_t end)
     struct log_watch *next;
     for (struct log_watch *w = *list_of(c, hash); w; w = next) {
         next = w->next;
-        if (w->hash != hash || w->offset >= end)
+        if (w->hash != hash || w->offset + (VARVE_BUG == 34) >= end)
             continue;
         take(w);
         w->wake(w->arg); // w may be gone after this

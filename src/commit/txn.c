@@ -390,9 +390,8 @@ static enum err plan(struct work *w, struct step *s, uint64_t floor)
         return e;
     // A key that is made again goes past every version that a deleted or expired key had.
     uint64_t from = there || had > floor ? had : floor;
-#if VARVE_BUG == 10
-    from = there ? had : 0; // versions reused after delete
-#endif
+    if (VARVE_BUG == 10)
+        from = there ? had : 0; // versions reused after delete
     op->new_version = from + 1;
     s->writes = true;
     s->change.kind = CHANGE_PUT;

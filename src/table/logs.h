@@ -21,7 +21,9 @@
 #include <stdatomic.h>
 
 #define LOGS_SHARDS 256u
-#define LOGS_CHUNK  (32u << 10) // bytes at which a chunk is full
+#ifndef LOGS_CHUNK             // tests like small ones
+#define LOGS_CHUNK (32u << 10) // bytes at which a chunk is full
+#endif
 
 struct logs;
 

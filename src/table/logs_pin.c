@@ -98,7 +98,7 @@ void logs_written(struct logs *l, const struct log_pin *p)
             continue;
         VERIFY(p->chunks[i].meta.bytes <= c->meta.bytes);
         chunk_uncount(l, log, c);
-        c->written = p->chunks[i].meta.bytes;
+        c->written = VARVE_BUG == 32 ? c->meta.bytes : p->chunks[i].meta.bytes;
         chunk_count(l, log, c);
     }
     x->dirty_low = next_dirty_chunk(x, x->dirty_low);

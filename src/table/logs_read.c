@@ -20,8 +20,11 @@ static uint64_t search_chunk(struct chunk *c, const struct log_from *from)
     uint64_t found = 0;
     c->used = true;
     for (uint32_t at = 0; at < c->block->len; at += (uint32_t)record_span(c->block->bytes + at)) {
-        if (!wanted(from, c->block->bytes + at))
+        if (!wanted(from, c->block->bytes + at)) {
+            if (VARVE_BUG == 24 && found && from->start == LOG_START_TIME)
+                break; // as if later records were no earlier
             continue;
+        }
         found = record_offset(c->block->bytes + at);
         if (from->direction == LOG_FORWARDS)
             break;
@@ -114,7 +117,6 @@ enum err log_seek(struct logs *l, struct log *log, const struct log_from *from, 
         at = at > log->first ? at : log->first;
         *offset = at < log->end ? at : log->end;
     } else {
-        at = at > 0 ? at : 1;
         at = at < log->end ? at : log->end - 1;
         *offset = at >= log->first ? at : 0;
     }
@@ -262,7 +264,7 @@ static enum err gather_forwards(const struct log *log, uint64_t *offset, uint64_
                 return ERR_OK;
             }
         }
-        *offset = at + 1 < x->end ? x->chunks[at + 1].meta.first : log->end;
+        *offset = at + 1 < x->end ? x->chunks[at + 1].meta.first + (VARVE_BUG == 23) : log->end;
     }
     *offset = log->end;
     return ERR_OK;

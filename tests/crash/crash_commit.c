@@ -1,10 +1,10 @@
 // The power-failure enumerator for the whole commit room: log, tables, checkpoints and the store
 // below, on the simulated disk.
 //
-// A script of random transactions, reads, flushes, checkpoints and orderly restarts is run once to
-// count its steps (calls that change the disk), then again for each step with the power failing
-// there. What the disk then holds is crashed in several ways (os_sim.h, sim_survival) and
-// recovered, and compared with an oracle:
+// A script of random transactions on keys and logs, reads, flushes, checkpoints (also with writes
+// meanwhile) and orderly restarts is run once to count its steps (calls that change the disk), then
+// again for each step with the power failing there. What the disk then holds is crashed in several
+// ways (os_sim.h, sim_survival) and recovered, and compared with an oracle:
 //
 //   - the recovered state is exactly the model's state after some transaction S: no holes, no
 //   halves;
@@ -13,6 +13,8 @@
 //     its dep, for reads and conflicts as for writes;
 //   - a key made again has a version that it never had before;
 //   - a replayed idempotency key answers as the first time;
+//   - logs are as logs_oracle.h compares them: pages in both directions, metadata, nonces, times,
+//   continuation tokens from before the crash, and how a client goes on;
 //   - a second crash, at a random step of that recovery, loses nothing of this either.
 //
 // With --faults, instead of losing power at each step, each call fails in turn (once or for ever,
@@ -22,14 +24,12 @@
 // usage: crash_commit [--faults] [--states N] [--seed S]; prints the seed of a failure and stops.
 #include "base/log.h"
 #include "base/os_sim.h"
-#include "commit/commit.h"
+#include "logs_oracle.h"
 #include "store/store.h"
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { KEYS = 6, ACTIONS = 24, SEQS = 256, IDEMS = 4, VALUE_MAX = 1600 };
+enum { KEYS = 6, ACTIONS = 24, SEQS = 256, IDEMS = 4, VALUE_MAX = 1600, REPLIES = 1000 };
+#define NOON_MS 1000000000ull // the clock, more or less
 
 struct model_key {
     bool exists;
@@ -57,32 +57,18 @@ struct run {
     // Replies given but not yet released: dep and what they showed.
     struct {
         uint64_t dep, shows;
-    } waiting[ACTIONS * 4];
+    } waiting[REPLIES];
     size_t waiting_count;
     uint64_t tag;
-    bool broken; // the power failed
-    bool faults; // a call may fail: what fails must have done nothing
+    bool broken;       // the power failed
+    bool faults;       // a call may fail: what fails must have done nothing
+    bool meanwhile;    // to write while the checkpoint goes below
+    struct os_ops ops; // the simulated machine's, but for heard_rename
+    const struct os_ops *under;
+    struct logs_history logs;
 };
 
-static uint64_t failing_seed, states;
-
-#define CHECK(cond, ...)                                                                          \
-    do {                                                                                          \
-        if (!(cond)) {                                                                            \
-            printf("FAIL seed %" PRIu64 " state %" PRIu64 ": %s: ", failing_seed, states, #cond); \
-            printf(__VA_ARGS__);                                                                  \
-            printf("\n");                                                                         \
-            exit(1);                                                                              \
-        }                                                                                         \
-    } while (0)
-
-static uint64_t next(uint64_t *rng)
-{
-    uint64_t z = (*rng += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+uint64_t failing_seed, states;
 
 static void power_failed(void *arg, const char *what)
 {
@@ -136,6 +122,7 @@ static void release(struct run *r)
 
 static void reply(struct run *r, uint64_t dep, uint64_t shows)
 {
+    CHECK(r->waiting_count < REPLIES, "too many replies wait");
     r->waiting[r->waiting_count].dep = dep;
     r->waiting[r->waiting_count++].shows = shows;
     release(r);
@@ -152,9 +139,7 @@ static enum err run_txn(struct commit *c, struct txn *t, uint64_t *dep, struct e
     for (;;) {
         enum err e = commit_txn(c, t, dep, msg), got = ERR_OK;
         if (e == ERR_COLD) {
-            struct key_ref refs[KEYS + 1];
-            size_t n = commit_txn_cold(c, t, refs, KEYS + 1);
-            if (commit_fetch(c, refs, n, fetched, &got) || got)
+            if (commit_txn_fetch(c, t, fetched, &got) || got)
                 return got ? got : ERR_IO;
         } else if (e == ERR_FULL) {
             if (commit_wait_room(c, fetched, &got) || got)
@@ -208,26 +193,30 @@ static bool given_up(struct run *r, enum err e)
     return r->broken || (r->faults && (e == ERR_IO || e == ERR_NO_SPACE));
 }
 
-// A transaction of 1 to 3 operations on different keys, now and then with a wrong version.
-static void do_txn(struct run *r)
-{
-    struct txn_op ops[3] = {0};
+// The keys' part of a transaction: 1 to 3 operations on different ones, now and then with a wrong
+// version.
+struct key_plan {
+    size_t count;
+    int keys[3];
+    bool wrong;
+    struct model after;
     uint8_t values[3][VALUE_MAX];
     char names[3][4];
-    int keys[3];
-    struct txn t = {.ops = ops, .count = 1 + next(&r->rng) % 3};
-    struct model after = r->now;
-    bool wrong = false;
+};
+
+static void choose_keys(struct run *r, struct key_plan *p, struct txn_op *ops)
+{
     int first = (int)(next(&r->rng) % KEYS);
-    for (size_t i = 0; i < t.count; i++) {
-        keys[i] = (first + (int)i) % KEYS;
-        struct model_key *k = &after.keys[keys[i]];
-        ops[i].k = commit_ref(r->commit, key_name(keys[i], names[i]));
+    p->count = 1 + next(&r->rng) % 3;
+    for (size_t i = 0; i < p->count; i++) {
+        p->keys[i] = (first + (int)i) % KEYS;
+        struct model_key *k = &p->after.keys[p->keys[i]];
+        ops[i].k = commit_ref(r->commit, key_name(p->keys[i], p->names[i]));
         ops[i].has_version = true;
         ops[i].version = k->exists ? k->version : 0;
         if (next(&r->rng) % 16 == 0) {
             ops[i].version += 1;
-            wrong = true;
+            p->wrong = true;
         }
         if (next(&r->rng) % 4 == 0) {
             ops[i].kind = TXN_DELETE;
@@ -236,31 +225,303 @@ static void do_txn(struct run *r)
         }
         ops[i].kind = TXN_PUT;
         ops[i].type = VALUE_BYTES;
-        ops[i].value = value_bytes(++r->tag, values[i]);
+        ops[i].value = value_bytes(++r->tag, p->values[i]);
         *k = (struct model_key){true, 0, r->tag, k->highest};
     }
-    uint64_t dep;
-    struct errmsg msg = {0};
-    enum err e = run_txn(r->commit, &t, &dep, &msg);
-    if (given_up(r, e))
-        return;
-    CHECK(e == (wrong ? ERR_CONFLICT : ERR_OK), "%s %s", err_name(e), msg.text);
-    if (wrong) {
-        reply(r, dep, 0);
-        return;
-    }
-    for (size_t i = 0; i < t.count; i++) {
-        struct model_key *k = &after.keys[keys[i]];
+}
+
+static void check_keys(struct run *r, struct key_plan *p, const struct txn_op *ops)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        struct model_key *k = &p->after.keys[p->keys[i]];
         if (!k->exists)
             continue;
         CHECK(ops[i].new_version > k->highest, "k%d made at version %" PRIu64 ", had %" PRIu64,
-              keys[i], ops[i].new_version, k->highest);
+              p->keys[i], ops[i].new_version, k->highest);
         k->version = k->highest = ops[i].new_version;
     }
-    r->now = after;
+    r->now = p->after;
+}
+
+static uint64_t wall_us(const struct run *r)
+{
+    return os_wall_us(sim_os(r->sim));
+}
+
+static void woken(void *arg)
+{
+    ++*(int *)arg;
+}
+
+// Somebody waits for the next record of the log.
+static void watch_begin(struct run *r, struct log_watch *w, int *wakes, int log)
+{
+    const struct model_log *l = &r->logs.now.logs[log];
+    struct log_name name = log_name(log);
+    struct errmsg msg = {0};
+    *wakes = 0;
+    *w = (struct log_watch){.wake = woken, .arg = wakes};
+    enum err e = commit_log_watch(r->commit, &name, l->exists ? l->end : 1, w, &msg);
+    CHECK(e == ERR_OK, "watch: %s", msg.text);
+}
+
+static void watch_end(struct run *r, struct log_watch *w, int wakes, bool must_wake)
+{
+    bool waiting = commit_log_unwatch(r->commit, w);
+    CHECK(waiting == !must_wake && wakes == must_wake, "a tail was woken %d times", wakes);
+}
+
+// Makes a keyspace, or gives it another policy. False: it is not there.
+static bool do_space(struct run *r, int space)
+{
+    struct model_space *m = &r->logs.now.spaces[space];
+    struct log_event e = {.kind = EVENT_SPACE, .which = space, .space = *m};
+    struct errmsg msg = {0};
+    struct log_policy *p = &e.space.policy;
+    uint64_t dep;
+    p->server_time = space == 1;
+    if (space == 2) {
+        p->max_records = next(&r->rng) % 2 ? 1 + next(&r->rng) % 8 : 0;
+        p->max_bytes = next(&r->rng) % 2 ? 300 + next(&r->rng) % 4000 : 0;
+    }
+    if (m->exists)
+        p->max_age_ms = next(&r->rng) % 2 ? 1 + next(&r->rng) % 1000 : 0;
+    if (m->exists && next(&r->rng) % 4 == 0) {
+        uint64_t created;
+        enum err x = commit_keyspace_create(r->commit, space_name(space), p, &created, &dep, &msg);
+        CHECK(x == ERR_EXISTS, "keyspace made twice: %s", err_name(x));
+        reply(r, dep, m->seq);
+        return true;
+    }
+    e.space.exists = true;
+    for (bool again = false;; again = true) {
+        enum err x = m->exists ? commit_keyspace_policy(r->commit, space_name(space), p, &dep, &msg)
+                               : commit_keyspace_create(r->commit, space_name(space), p,
+                                                        &e.space.created_ms, &dep, &msg);
+        if (x == ERR_FULL && !again && !commit_checkpoint(r->commit, &msg))
+            continue;
+        if (given_up(r, x))
+            return m->exists;
+        CHECK(x == ERR_OK, "keyspace: %s", msg.text);
+        break;
+    }
+    e.seq = dep; // nothing is durable before the next flush
+    remember(r, e.seq);
+    logs_remember(&r->logs, &e);
+    reply(r, dep, e.seq);
+    return true;
+}
+
+// Chooses a log whose keyspace exists; -1 if there is none.
+static int choose_log(struct run *r)
+{
+    int log = (int)(next(&r->rng) % LOGS);
+    if (!r->logs.now.spaces[space_of(log)].exists && !do_space(r, space_of(log)))
+        return -1;
+    return r->broken || !r->logs.now.spaces[space_of(log)].exists ? -1 : log;
+}
+
+// What an answer to the appends shows, after its events were remembered.
+static uint64_t check_appends(struct run *r, const struct append_plan *plans, size_t n,
+                              uint64_t seq, uint64_t now)
+{
+    uint64_t shows = seq;
+    for (size_t i = 0; i < n; i++) {
+        struct log_event event;
+        if (append_check(&r->logs, &plans[i], now, &event)) {
+            event.seq = seq;
+            logs_remember(&r->logs, &event);
+        } else if (r->logs.now.logs[plans[i].log].seq > shows) {
+            shows = r->logs.now.logs[plans[i].log].seq; // that all of it is there already
+        }
+    }
+    return shows;
+}
+
+// A transaction on keys, or on one or two logs, or on both.
+static void do_txn(struct run *r, bool keys, bool logs)
+{
+    static struct append_plan plans[2];
+    struct txn_op ops[5] = {0};
+    struct key_plan k = {.after = r->now};
+    struct log_watch watches[2];
+    int wakes[2];
+    size_t appends = 0;
+    bool watched = logs && next(&r->rng) % 4 == 0;
+    if (keys)
+        choose_keys(r, &k, ops);
+    for (uint64_t n = logs ? 1 + next(&r->rng) % 2 : 0; n > 0; n--) {
+        int log = choose_log(r);
+        if (r->broken)
+            return;
+        if (log < 0 || (appends && plans[0].log == log))
+            continue;
+        append_choose(&r->logs, &r->rng, &r->tag, log, &plans[appends]);
+        ops[k.count + appends] = (struct txn_op){.kind = TXN_APPEND, .append = &plans[appends].a};
+        appends++;
+    }
+    struct txn t = {.ops = ops, .count = k.count + appends};
+    if (t.count == 0)
+        return;
+    for (size_t i = 0; i < appends && watched; i++)
+        watch_begin(r, &watches[i], &wakes[i], plans[i].log);
+    uint64_t dep, now = wall_us(r);
+    struct errmsg msg = {0};
+    enum err e = run_txn(r->commit, &t, &dep, &msg);
+    for (size_t i = 0; i < appends && watched; i++)
+        watch_end(r, &watches[i], wakes[i], e == ERR_OK && plans[i].a.appended > 0);
+    if (given_up(r, e))
+        return;
+    CHECK(e == (k.wrong ? ERR_CONFLICT : ERR_OK), "%s %s", err_name(e), msg.text);
+    if (k.wrong) {
+        reply(r, dep, 0);
+        return;
+    }
+    check_keys(r, &k, ops);
     if (t.seq)
         remember(r, t.seq);
-    reply(r, dep, t.seq);
+    reply(r, dep, check_appends(r, plans, appends, t.seq, now));
+}
+
+// What a cut is to do, and does if all goes well.
+struct cut_plan {
+    int log;
+    bool erase;
+    bool cuts; // there is something to do
+    struct log_from to;
+    uint64_t after; // trim by time: what goes is past this offset
+};
+
+static void choose_cut(struct run *r, const struct model_log *l, struct cut_plan *p)
+{
+    size_t i = l->n ? next(&r->rng) % l->n : 0;
+    p->to.start = LOG_START_OFFSET;
+    p->to.offset = l->n ? l->v[i].offset : l->end;
+    if (next(&r->rng) % 8 == 0)
+        p->to.offset = p->erase ? l->first - 1 : l->end; // never there; all of it
+    p->cuts = p->erase ? l->n && p->to.offset >= l->first : p->to.offset > l->first;
+    if (p->erase || !l->n || next(&r->rng) % 4)
+        return;
+    p->to.start = LOG_START_TIME;
+    p->to.time = l->v[i].time;
+    for (i = 0; l->v[i].time < p->to.time;)
+        i++;
+    p->to.offset = l->v[i].offset;
+    p->after = i ? l->v[i - 1].offset : 0;
+    p->cuts = p->to.offset > l->first;
+}
+
+// Takes records out of a log: all before an offset or a time, or one.
+static void do_cut(struct run *r, bool erase)
+{
+    struct cut_plan p = {.log = choose_log(r), .erase = erase};
+    if (p.log < 0 || !r->logs.now.logs[p.log].exists)
+        return;
+    const struct model_log *l = &r->logs.now.logs[p.log];
+    struct log_name name = log_name(p.log);
+    struct errmsg msg = {0};
+    uint64_t dep, first = 0;
+    choose_cut(r, l, &p);
+    enum err e;
+    for (bool again = false;; again = true) {
+        e = erase ? commit_log_erase(r->commit, &name, p.to.offset, &dep, &msg)
+                  : commit_log_trim(r->commit, &name, &p.to, &first, &dep, &msg);
+        if (e != ERR_FULL || again || commit_checkpoint(r->commit, &msg))
+            break;
+    }
+    if (given_up(r, e))
+        return;
+    CHECK(e == (erase && !p.cuts ? ERR_MISSING : ERR_OK), "log %d: %s", p.log, msg.text);
+    // By time, what is kept may begin in a hole before the record.
+    CHECK(erase || !p.cuts || first == p.to.offset ||
+              (p.to.start == LOG_START_TIME && first < p.to.offset && first > p.after),
+          "log %d: trimmed to %" PRIu64 ", expected %" PRIu64, p.log, first, p.to.offset);
+    bool cuts = p.cuts && (erase || first > l->first);
+    struct log_event event = {.kind = erase ? EVENT_ERASE : EVENT_TRIM,
+                              .which = p.log,
+                              .seq = cuts ? r->last + 1 : l->seq,
+                              .offset = erase ? p.to.offset : first};
+    if (cuts) {
+        remember(r, event.seq);
+        logs_remember(&r->logs, &event);
+    }
+    reply(r, dep, event.seq);
+}
+
+static void do_retain(struct run *r)
+{
+    struct log_event events[LOGS];
+    size_t n = logs_retain(r->commit, &r->logs, wall_us(r), r->faults ? NULL : r->sim, events);
+    for (size_t i = 0; i < n; i++) {
+        remember(r, events[i].seq);
+        logs_remember(&r->logs, &events[i]);
+    }
+}
+
+static void page_reply(void *arg, uint64_t dep, uint64_t shows)
+{
+    reply(arg, dep, shows);
+}
+
+static void do_read_log(struct run *r)
+{
+    int log = choose_log(r);
+    enum err e;
+    if (log < 0 || !r->logs.now.logs[log].exists)
+        return;
+    if (!log_compare(r->commit, &r->logs.now.logs[log], log, &r->rng, &r->logs, page_reply, r, &e))
+        CHECK(given_up(r, e), "read: %s", err_name(e));
+}
+
+// Everything that can be read from below again has to be.
+static void do_evict(struct run *r)
+{
+    struct logs *l = r->commit->logs;
+    for (unsigned s = 0; s < LOGS_SHARDS; s++) {
+        logs_lock(l, s);
+        logs_evict(l, s, 0);
+        logs_unlock(l, s);
+    }
+}
+
+// While a checkpoint goes below, others write: when the store renames its file.
+static struct run *running;
+
+static bool all_spaces(const struct run *r)
+{
+    bool all = true;
+    for (int i = 0; i < SPACES; i++)
+        all = all && r->logs.now.spaces[i].exists;
+    return all;
+}
+
+static enum err heard_rename(struct os *os, const char *from, const char *to)
+{
+    struct run *r = running;
+    if (r->meanwhile && strstr(from, "/db/")) {
+        r->meanwhile = false;
+        if (all_spaces(r) && !admit_write(r->commit)) // else it would want a checkpoint first
+            do_txn(r, next(&r->rng) % 2, true);
+    }
+    return r->under->rename(os, from, to);
+}
+
+static void listen(struct run *r)
+{
+    struct os *os = sim_os(r->sim);
+    r->under = os->ops;
+    r->ops = *os->ops;
+    r->ops.rename = heard_rename;
+    os->ops = &r->ops;
+    running = r;
+}
+
+static void do_checkpoint(struct run *r)
+{
+    struct errmsg msg = {0};
+    r->meanwhile = next(&r->rng) % 2;
+    r->broken = (commit_checkpoint(r->commit, &msg) && !r->faults) || r->broken;
+    r->meanwhile = false;
 }
 
 // A put without a version check under an idempotency key; now and then the same one again.
@@ -331,6 +592,12 @@ static void reopen(struct run *r)
     }
 }
 
+// Back too, but not so far that an idempotency key would expire.
+static void move_clock(struct os_sim *sim, uint64_t *rng)
+{
+    sim_set_wall_ms(sim, NOON_MS + next(rng) % 200);
+}
+
 static void run_actions(struct run *r);
 
 // Runs the whole script or until the power fails. The script is a function of the seed alone.
@@ -339,37 +606,64 @@ static void run_script(struct run *r, uint64_t seed, uint64_t power_off)
     memset(r, 0, sizeof *r);
     r->sim = sim_new(seed);
     r->rng = seed;
+    listen(r);
+    sim_set_wall_ms(r->sim, NOON_MS);
     sim_power_off_after(r->sim, power_off);
     reopen(r);
     run_actions(r);
 }
 
+// Everything given out is durable once an orderly close says so.
+static void do_restart(struct run *r)
+{
+    uint64_t last = r->last;
+    r->broken = commit_close(r->commit) != ERR_OK || r->broken;
+    r->commit = NULL;
+    if (r->broken)
+        return;
+    r->released = last;
+    r->waiting_count = 0;
+    move_clock(r->sim, &r->rng);
+    reopen(r);
+}
+
+static void act(struct run *r, int i)
+{
+    uint64_t dice = next(&r->rng) % 100;
+    if (i < SPACES && next(&r->rng) % 4)
+        (void)do_space(r, i);
+    else if (dice < 20)
+        do_txn(r, true, false);
+    else if (dice < 25)
+        do_idempotent(r);
+    else if (dice < 29)
+        do_read(r);
+    else if (dice < 42)
+        do_txn(r, false, true);
+    else if (dice < 48)
+        do_txn(r, true, true);
+    else if (dice < 53)
+        do_read_log(r);
+    else if (dice < 62)
+        do_cut(r, dice % 2);
+    else if (dice < 66)
+        do_retain(r);
+    else if (dice < 69)
+        (void)do_space(r, (int)(next(&r->rng) % SPACES));
+    else if (dice < 72)
+        do_evict(r);
+    else if (dice < 85)
+        r->broken = commit_flush(r->commit) != ERR_OK || r->broken;
+    else if (dice < 95)
+        do_checkpoint(r);
+    else
+        do_restart(r);
+}
+
 static void run_actions(struct run *r)
 {
     for (int i = 0; i < ACTIONS && !r->broken; i++) {
-        struct errmsg msg = {0};
-        uint64_t dice = next(&r->rng) % 100;
-        if (dice < 50) {
-            do_txn(r);
-        } else if (dice < 60) {
-            do_idempotent(r);
-        } else if (dice < 70) {
-            do_read(r);
-        } else if (dice < 84) {
-            r->broken = commit_flush(r->commit) != ERR_OK || r->broken;
-        } else if (dice < 95) {
-            r->broken = (commit_checkpoint(r->commit, &msg) && !r->faults) || r->broken;
-        } else {
-            // Everything given out is durable once an orderly close says so.
-            uint64_t last = r->last;
-            r->broken = commit_close(r->commit) != ERR_OK || r->broken;
-            r->commit = NULL;
-            if (r->broken)
-                break;
-            r->released = last;
-            r->waiting_count = 0;
-            reopen(r);
-        }
+        act(r, i);
         if (r->commit)
             release(r);
     }
@@ -385,6 +679,7 @@ static void end_script(struct run *r)
 // Compares a recovered machine with the oracle. Leaves its data changed.
 static void compare(struct run *r, struct commit *c, uint64_t s)
 {
+    uint64_t rng = states;
     CHECK(s >= r->released && s <= r->last,
           "recovered to sequence %" PRIu64 ", released replies rest on %" PRIu64
           ", given out %" PRIu64,
@@ -420,6 +715,7 @@ static void compare(struct run *r, struct commit *c, uint64_t s)
               "idempotency key %d: %s %s, sequence %" PRIu64 " instead of %" PRIu64, i, err_name(e),
               msg.text, t.seq, m->idem_seq[i]);
     }
+    logs_compare(c, &r->logs, s, &rng);
     // Deleted keys remember their versions themselves while they are in memory; after a checkpoint
     // only the floor does.
     struct errmsg failed = {0};
@@ -440,6 +736,7 @@ static void compare(struct run *r, struct commit *c, uint64_t s)
               "k%d made again at version %" PRIu64 ", it had %" PRIu64 " before", i, op.new_version,
               m->keys[i].highest);
     }
+    logs_go_on(c, &r->logs, s);
 }
 
 static void recover_and_compare(struct run *r, struct os_sim *disk)
@@ -449,7 +746,16 @@ static void recover_and_compare(struct run *r, struct os_sim *disk)
     struct commit_recovery found;
     struct commit *c;
     struct errmsg msg = {0};
+    uint64_t rng = states;
+    move_clock(disk, &rng);
     enum err e = commit_open(&c, &o, &found, &msg);
+    if (e == ERR_OK && states % 8 == 0) { // killed as soon as it was ready
+        uint64_t last = found.last_seq;
+        commit_abandon(c);
+        e = commit_open(&c, &o, &found, &msg);
+        CHECK(e || found.last_seq == last, "recovered to sequence %" PRIu64 ", then to %" PRIu64,
+              last, found.last_seq);
+    }
     CHECK(e == ERR_OK, "cannot recover: %s %s", err_name(e), msg.text);
     compare(r, c, found.last_seq);
     commit_abandon(c);
@@ -511,6 +817,8 @@ static bool fail_once(uint64_t seed, enum sim_call call, uint64_t nth, enum err 
     r.sim = sim_new(seed);
     r.rng = seed;
     r.faults = true;
+    listen(&r);
+    sim_set_wall_ms(r.sim, NOON_MS);
     reopen(&r); // a disk that fails from the first day has nothing to lose
     uint64_t steps = sim_steps(r.sim);
     sim_fail(r.sim, call, nth, e, sticky);
