@@ -487,7 +487,7 @@ size_t logs_retain(struct commit *c, struct logs_history *h, uint64_t now_us, st
 {
     size_t n = 0;
     bool whole = sim && admit_write(c) == ERR_OK;
-    (void)retain_logs(c, 1000);
+    (void)commit_retain(c, 1000);
     whole = whole && !sim_power_is_off(sim);
     for (int i = 0; i < LOGS; i++) {
         const struct model_log *m = &h->now.logs[i];
