@@ -164,14 +164,17 @@ static struct log_from from_of(struct request *q)
     return from;
 }
 
-// What the whole stream would take; 0: not known.
-static uint64_t size_hint(struct gather *g, const struct log_name *name)
+// Where a stream of several pages ends for this reply, and what all of it would take. A page's own
+// end will not do: one that waits for nothing may know of less than others were told is stored.
+static void look_ahead(struct gather *g, const struct log_name *name, uint64_t *end, uint64_t *hint)
 {
     struct log_meta m;
-    uint64_t dep;
+    uint64_t dep = 0;
     if (commit_log_meta(g->q->edge->o.commit, name, &m, &dep, NULL))
-        return 0;
-    return g->head + m.bytes - m.records * RECORD_OVERHEAD;
+        return; // it has pages, so it is there
+    raise_dep(g->q, dep);
+    *end = m.end_offset;
+    *hint = g->head + m.bytes - m.records * RECORD_OVERHEAD;
 }
 
 // ERR_COLD: only where it may block.
@@ -197,12 +200,10 @@ static enum err read_pages(struct gather *g, bool may_block, struct errmsg *msg)
         if (e)
             return e;
         bool more = page.more && !g->sized;
-        if (end == 0)
-            end = page.end_offset;
         if (more && !may_block)
             e = ERR_COLD;
-        if (more && !hint)
-            hint = size_hint(g, &query.name);
+        else if (more && end == 0)
+            look_ahead(g, &query.name, &end, &hint);
         if (!e)
             e = take_page(g, &page, hint);
         more = more && page.next < end;
