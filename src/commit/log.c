@@ -25,7 +25,7 @@ uint64_t log_dep(const struct commit *c, const struct log *l)
 
 uint64_t log_dep_below(const struct commit *c, const struct log *l, uint64_t end)
 {
-    return end <= l->settled ? 0 : log_dep(c, l);
+    return end <= log_settled(l, wal_durable(c->wal)) ? 0 : log_dep(c, l);
 }
 
 static enum err check_keyspace_name(struct slice name, struct errmsg *msg)

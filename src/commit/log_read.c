@@ -164,7 +164,9 @@ static enum err gather(struct reading *r, struct log_spans *s, uint64_t records,
         uint64_t need = log_dep_below(r->c, r->log, top);
         *dep = need > *dep ? need : *dep;
         // Of what is pending, an answer that does not rest on it does not speak.
-        page->end_offset = !need && log_dep(r->c, r->log) ? r->log->settled : r->log->end;
+        page->end_offset = !need && log_dep(r->c, r->log)
+                               ? log_settled(r->log, wal_durable(r->c->wal))
+                               : r->log->end;
         page->first_offset = r->log->first;
     }
     if (!r->log)

@@ -98,24 +98,31 @@ struct log {
     struct keyspace *keyspace;
     struct log_index *index; // NULL: not loaded; a log without chunks has an empty one
     uint64_t id;
-    uint64_t first;      // offsets below are gone
-    uint64_t end;        // the next record's offset
-    int64_t last_time;   // of the last record with the highest timestamp so far; INT64_MIN: none
-    u128 next_nonce;     // smallest that is accepted
-    uint64_t records;    // there now
-    uint64_t bytes;      // there now, as encoded
-    uint64_t seq;        // of the last change
-    uint64_t settled;    // records below this offset were durable when the last change was made
-    uint64_t retain_ms;  // commit/: when its age is looked at again
-    uint64_t swept;      // rows below of chunks before this offset are gone
-    uint64_t stored_seq; // of the change that is below; < seq: dirty
-    uint32_t resident;   // blocks
+    uint64_t first;    // offsets below are gone
+    uint64_t end;      // the next record's offset
+    int64_t last_time; // of the last record with the highest timestamp so far; INT64_MIN: none
+    u128 next_nonce;   // smallest that is accepted
+    uint64_t records;  // there now
+    uint64_t bytes;    // there now, as encoded
+    uint64_t seq;      // of the last change
+    uint64_t settled;  // records below this offset are durable, as they are
+    uint64_t settling, settling_seq; // likewise once this sequence is; 0: no such
+    uint64_t retain_ms;              // commit/: when its age is looked at again
+    uint64_t swept;                  // rows below of chunks before this offset are gone
+    uint64_t stored_seq;             // of the change that is below; < seq: dirty
+    uint32_t resident;               // blocks
     uint16_t key_len;
     uint8_t shard;
     bool dirty;  // differs from below
     bool listed; // in the shard's list of dirty logs, which a clean one leaves at the next pinning
     uint8_t key[];
 };
+
+// Records below this offset are durable, as they are, if `durable` is the sequence that is.
+static inline uint64_t log_settled(const struct log *l, uint64_t durable)
+{
+    return l->settling_seq && durable >= l->settling_seq ? l->settling : l->settled;
+}
 
 static inline struct slice log_key(const struct log *l)
 {

@@ -194,14 +194,36 @@ static struct chunk *new_tail(struct logs *l, struct log *log, const struct run 
     return index_push(l, log, &m);
 }
 
+// Before an append: what is durable of the log as it is. Under steady appends the last change never
+// is; then one change is remembered until it is.
+static void settle(struct log *log, uint64_t durable)
+{
+    if (durable >= log->seq) {
+        log->settled = log->end;
+        log->settling_seq = 0;
+    } else if (durable >= log->settling_seq) {
+        if (log->settling_seq)
+            log->settled = log->settling;
+        log->settling = log->end;
+        log->settling_seq = log->seq;
+    }
+}
+
+// After a change by seq that took records out: nothing can be said before it is durable.
+static void unsettle(struct log *log, uint64_t seq)
+{
+    log->settled = 0;
+    log->settling = log->end;
+    log->settling_seq = seq;
+}
+
 void log_append(struct logs *l, struct log *log, struct slice records, uint64_t seq,
                 uint64_t durable)
 {
     uint64_t first;
     VERIFY(records.n > 0 && record_offset(records.p) == log->end);
     VERIFY(log_can_append(log, &first));
-    if (durable >= log->seq)
-        log->settled = log->end;
+    settle(log, durable);
     while (records.n) {
         struct chunk *tail = open_tail(log->index);
         struct run r = {0};
@@ -311,7 +333,7 @@ void log_trim(struct logs *l, struct log *log, uint64_t before, struct log_cut *
     }
     apply_cut(l, log, cut);
     log->first = before;
-    log->settled = 0;
+    unsettle(log, seq);
     VERIFY(x->begin < x->end || (log->records == 0 && log->bytes == 0));
     log_touch(l, log, seq);
 }
@@ -345,6 +367,6 @@ void log_erase(struct logs *l, struct log *log, struct log_cut *cut, uint64_t se
     if (cut->removed == 0)
         return;
     apply_cut(l, log, cut);
-    log->settled = 0;
+    unsettle(log, seq);
     log_touch(l, log, seq);
 }
