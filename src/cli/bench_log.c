@@ -49,6 +49,20 @@ static enum err put_filler(struct bench_layout *l, size_t n)
     return ERR_OK;
 }
 
+// The bytes of a record. Not all the same: the store below compresses records, and a run of one
+// letter is not what anybody keeps.
+static enum err put_record(struct bench_layout *l, size_t n, uint64_t *random)
+{
+    static const char letters[] = "etaoin shrdlucmfwypvbgkjqxz,.-01";
+    enum err e = put_filler(l, n);
+    for (size_t i = n; !e && i > 0; i--) {
+        *random = *random * 6364136223846793005u + 1442695040888963407u; // Knuth, MMIX
+        uint64_t a = *random >> 59, b = *random >> 54 & 31; // letters to the left are more frequent
+        buf_tail(&l->bytes)[-(ptrdiff_t)i] = (uint8_t)letters[a < b ? a : b];
+    }
+    return e;
+}
+
 static enum err put_log_name(struct bench_layout *l, unsigned type)
 {
     uint8_t head[2];
@@ -67,12 +81,13 @@ static enum err layout_append(struct bench_layout *l, const struct bench_spec *s
     store64(head + 16, (uint64_t)INT64_MIN);
     store32(head + 24, (uint32_t)s->value_size);
     l->stride = RECORD_IN + s->value_size;
+    uint64_t random = 1;
     enum err e = put_log_name(l, LOG_APPEND);
     e = e ? e : put_length(l, l->stride * s->items);
     l->value_at = buf_len(&l->bytes) + RECORD_IN;
     for (size_t i = 0; !e && i < s->items; i++) {
         e = buf_append(&l->bytes, head, sizeof head);
-        e = e ? e : put_filler(l, s->value_size);
+        e = e ? e : put_record(l, s->value_size, &random);
     }
     return e;
 }
