@@ -114,6 +114,17 @@ static int64_t give_time(struct work *w, const struct log_step *s, const struct 
     return now > last || VARVE_BUG == 27 ? now : last + 1;
 }
 
+// Room for all of an append at once, so that it need not be copied as it grows. If that is too
+// much, the records that are not dropped may still fit: plan_log sees.
+static enum err reserve_all(struct work *w, const struct log_append *a)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < a->count; i++)
+        size += record_size(a->records[i].bytes.n);
+    enum err e = buf_reserve(&w->encoded, size);
+    return e == ERR_TOO_BIG ? ERR_OK : e;
+}
+
 static enum err plan_log(struct work *w, struct log_step *s)
 {
     struct log_append *a = s->op->append;
@@ -123,6 +134,8 @@ static enum err plan_log(struct work *w, struct log_step *s)
     a->first_offset = end;
     a->timestamp = 0;
     s->at = buf_len(&w->encoded);
+    if (reserve_all(w, a))
+        return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < a->count; i++) {
         const struct log_input *in = &a->records[i];
         if (s->keyspace->server_time && in->has_timestamp)
