@@ -1,6 +1,7 @@
 """The real binary, started in a directory of its own on ports of its own, driven from outside."""
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import struct
@@ -277,6 +278,22 @@ class Binary:
             at += 4 + n
         assert len(names) == struct.unpack_from("<I", body)[0]
         return names
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    item.stash[PASSED] = (yield).get_result().passed and item.stash.get(PASSED, True)
+
+
+PASSED = pytest.StashKey()
+
+
+@pytest.fixture(autouse=True)
+def tidy(request, tmp_path):
+    """What a test that passed leaves on disk goes: a server's log takes a hundred megabytes."""
+    yield
+    if request.node.stash.get(PASSED, False):
+        shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture
