@@ -10,7 +10,7 @@
     X(varve_replays_total, counter, "first results given again", c->replays)                       \
     X(varve_expired_total, counter, "keys deleted past their time", c->expired)                    \
     X(varve_lists_total, counter, "listings", c->lists)                                            \
-    X(varve_loads_total, counter, "keys brought in from the store", c->cold_reads)                 \
+    X(varve_loads_total, counter, "keys and chunks brought in from the store", c->cold_reads)      \
     X(varve_cold_waits_total, counter, "requests that waited for the disk to read", c->cold_waits) \
     X(varve_full_waits_total, counter, "requests that waited for a checkpoint", c->full_waits)     \
     X(varve_refused_total, counter, "writes refused for want of disk space", c->refused)           \
