@@ -429,6 +429,7 @@ NONCES = st.one_of(st.none(), st.integers(-3, 3), st.integers(0, 300))  # relati
 RECORDS = st.tuples(st.sampled_from(WORDS), st.integers(0, 99), SIZES, NONCES, TIMES)
 STARTS = st.one_of(st.just(("first", 0)), st.tuples(st.just("share"), st.integers(-5, 105)),
                    st.tuples(st.just("timestamp"), st.one_of(st.integers(-10, 60), st.integers(0, 10 ** 6))),
+                   st.tuples(st.just("time of"), st.integers(0, 99)),
                    st.tuples(st.just("nonce share"), st.integers(0, 105)))
 PAGE_SIZES = st.one_of(st.integers(1, 10), st.integers(1, 1000), st.just(1000000))
 LOGS = st.sampled_from([("plain", 0), ("plain", 0), ("plain", 2), ("server", 1), ("kept", 3)])  # keyspace, name
@@ -479,6 +480,9 @@ def make_machine(clients):
                 return "offset", max(1, log.end * value // 100)
             if kind == "nonce share":
                 return "nonce", log.next_nonce * value // 100
+            if kind == "time of":  # one that is there, exactly
+                at = log.live[len(log.live) * value // 100] if log.live else 0
+                return "timestamp", log.ever[at][0] or 0 if at else value
             return start
 
         def records_of(self, log, drawn):
