@@ -117,7 +117,6 @@ enum err log_seek(struct logs *l, struct log *log, const struct log_from *from, 
         at = at > log->first ? at : log->first;
         *offset = at < log->end ? at : log->end;
     } else {
-        at = at > 0 ? at : 1;
         at = at < log->end ? at : log->end - 1;
         *offset = at >= log->first ? at : 0;
     }

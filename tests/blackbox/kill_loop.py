@@ -8,6 +8,9 @@ moment and half at a named point in its code. After each restart everything ackn
   - a pair: two keys written by one transaction are always equal
   - a counter: increments acknowledged <= value <= increments sent
   - a version never goes back
+  - a log holds every acknowledged record at the offset that was returned, with its bytes, nonce and time; nothing
+    else but what was sent, each once, also when it was sent again after a kill; offsets and nonces never go back
+  - a put and an append of one transaction are both there or neither; what was trimmed stays away
 
 usage: kill_loop.py [--kills N] [--seed S] [--build DIR]; the data directory lives through all kills.
 """
@@ -33,6 +36,102 @@ def op(kind, key, value=b"", version=None):
                        version or 0, 0) + key + value
 
 
+NO_NONCE = 2**128 - 1
+NO_TIME = -2**63
+KEYSPACES = {b"kill": 0, b"kill-events": 1}  # and who gives the times: 1 the server
+
+
+def record(n, time):
+    """Record number n of a log: its nonce is n, its bytes follow from n."""
+    data = struct.pack("<Q", n) + bytes([n % 251]) * (n * 7919 % 400 if n % 150 else 35000)
+    return n.to_bytes(16, "little") + struct.pack("<qI", time, len(data)) + data
+
+
+class Log:
+    """One log of one writer, whose nonces count its records. In the second keyspace the server gives the times."""
+
+    def __init__(self, keyspace, key):
+        self.keyspace, self.key = keyspace, key
+        self.sent = 0        # records, by nonce: 1 to sent
+        self.asked = 0       # to send next; behind `sent` after a kill, to send again what was not acknowledged
+        self.acked = {}      # offset -> (nonce, time)
+        self.end = 1         # next offset, as acknowledged
+        self.trim_sent = self.trim_acked = 1
+        self.errors = []
+
+    def time(self, n):
+        return NO_TIME if KEYSPACES[self.keyspace] else n * 1000003 % 100000 - 50000
+
+    def take(self, rng):
+        """The next records: numbers, and what to send."""
+        numbers = [self.asked + 1 + i for i in range(rng.randint(1, 4))]
+        self.asked = numbers[-1]
+        self.sent = max(self.sent, self.asked)
+        return numbers, b"".join(record(n, self.time(n)) for n in numbers)
+
+    def appended(self, numbers, first, end, next_nonce):
+        if next_nonce is not None and next_nonce <= numbers[-1]:
+            self.errors.append(f"record {numbers[-1]} acknowledged, next nonce {next_nonce}")
+        for i, n in enumerate(numbers[len(numbers) - (end - first):]):
+            self.acked[first + i] = n
+        self.end = max(self.end, end)
+
+    def check(self, b):
+        meta = b.call(24, self.keyspace, self.key)
+        if meta[0] == 1:
+            if self.end > 1:
+                self.errors.append("the log is gone")
+            self.asked = 0
+            return
+        first, end = struct.unpack_from("<QQ", meta, 1)
+        next_nonce = int.from_bytes(meta[17:33], "little")
+        records, size = struct.unpack_from("<QQ", meta, 41)
+        forwards, backwards = self.read(b, 0), self.read(b, 1)
+        if forwards != backwards[::-1]:
+            self.errors.append("backwards is not forwards reversed")
+        if len(forwards) != records or sum(40 + len(r[3]) for r in forwards) != size:
+            self.errors.append(f"metadata says {records} records, {size} bytes; reading gives {len(forwards)}")
+        if end < self.end or not self.trim_acked <= first <= self.trim_sent:
+            self.errors.append(f"[{first}, {end}), acknowledged up to {self.end}, trimmed to {self.trim_acked}")
+        if [r[0] for r in forwards] != list(range(first, end)):
+            self.errors.append("offsets have a hole")
+        # Nobody else writes and nonces have no holes: record number n has offset n, sent again or not.
+        time = None
+        for offset, when, nonce, data in forwards:
+            wanted = record(nonce, 0)[28:]
+            if nonce != offset or data != wanted or self.acked.get(offset, nonce) != nonce:
+                self.errors.append(f"offset {offset} has record {nonce}, acknowledged {self.acked.get(offset)}")
+            if KEYSPACES[self.keyspace]:
+                if time is not None and when <= time:
+                    self.errors.append(f"offset {offset}: time {when} after {time}")
+                time = when
+            elif when != self.time(nonce):
+                self.errors.append(f"offset {offset}: time {when}, sent {self.time(nonce)}")
+        if next_nonce != end or end - 1 > self.sent:
+            self.errors.append(f"end {end}, next nonce {next_nonce}, sent {self.sent}")
+        self.end, self.trim_acked, self.trim_sent = end, first, first
+        self.acked = {o: n for o, n in self.acked.items() if o >= first}
+        self.asked = max(0, end - 1 - 3)  # some are sent again though they are there
+
+    def read(self, b, direction):
+        out, token = [], b""
+        while True:
+            start = struct.pack("<BBBBIQ", direction, 0, 0, 0, 64, 0) + bytes(16)
+            page = b.call(26, self.keyspace, self.key, start, token, b"")
+            if page[:1] != b"\0":
+                raise AssertionError(page)
+            count, flags, n = struct.unpack_from("<IBI", page, 25)
+            token, at = page[34:34 + n], 34 + n
+            for _ in range(count):
+                offset, when = struct.unpack_from("<Qq", page, at)
+                length = struct.unpack_from("<I", page, at + 32)[0]
+                out.append((offset, when, int.from_bytes(page[at + 16:at + 32], "little"),
+                            page[at + 36:at + 36 + length]))
+                at += 40 + length
+            if not flags & 2:
+                return out
+
+
 class Writer:
     """One connection's worth of keys. `sent` and `acked` are the oracle."""
 
@@ -43,6 +142,8 @@ class Writer:
         self.acked = dict(self.sent)
         self.version = 0
         self.errors = []
+        self.logs = [Log(ks, self.name + b"/log") for ks in KEYSPACES]
+        self.mixed = Log(b"kill", self.name + b"/mixed")  # with a key that says how many records it has
 
     def key(self, what):
         return self.name + b"/" + what.encode()
@@ -50,7 +151,44 @@ class Writer:
     def value(self, n):
         return struct.pack("<Q", n) + b"x" * (n * 7919 % 300)
 
+    def log_request(self, Binary):
+        log = self.rng.choice(self.logs)
+        if log.end - log.trim_sent > 80:
+            log.trim_sent = log.end - self.rng.randint(1, 40)
+            return "trim", (log, log.trim_sent), Binary.request(
+                28, log.keyspace, log.key, struct.pack("<BQ", 1, log.trim_sent))
+        numbers, records = log.take(self.rng)
+        return "append", (log, numbers), Binary.request(25, log.keyspace, log.key, records)
+
+    def mixed_request(self, Binary):
+        log = self.mixed
+        if log.end - log.trim_sent > 80:
+            log.trim_sent = log.end - 30
+            return "trim", (log, log.trim_sent), Binary.request(
+                28, log.keyspace, log.key, struct.pack("<BQ", 1, log.trim_sent))
+        numbers, records = log.take(self.rng)
+        total = struct.pack("<Q", numbers[-1])
+        name = struct.pack("<H", len(log.keyspace)) + log.keyspace + log.key
+        return "mixed", (log, numbers), Binary.request(
+            17, op(1, self.key("total"), total) + op(4, name, records), b"")
+
+    def logged(self, what, detail, reply):
+        """Takes the answer to a request about a log."""
+        log, n = detail
+        if reply[:1] != b"\0":
+            self.errors.append(f"{what}: {reply!r}")
+        elif what == "trim":
+            log.trim_acked = max(log.trim_acked, n)
+        elif what == "append":
+            first, end = struct.unpack_from("<QQ", reply, 1)
+            log.appended(n, first, end, int.from_bytes(reply[25:41], "little"))
+        else:
+            log.end = max(log.end, n[-1] + 1)
+
     def request(self, Binary):
+        dice = self.rng.random()
+        if dice < 0.25:
+            return self.log_request(Binary) if dice < 0.15 else self.mixed_request(Binary)
         what = self.rng.choice(list(self.sent))
         self.sent[what] += 1
         n = self.sent[what]
@@ -72,6 +210,9 @@ class Writer:
                 b.send(b"".join(r for _, _, r in batch))
                 for what, n, _ in batch:
                     reply = b.reply()
+                    if what in ("append", "mixed", "trim"):
+                        self.logged(what, n, reply)
+                        continue
                     if what != "register" and reply[:1] != b"\x00":
                         self.errors.append(f"{what} {n}: {reply!r}")
                     self.acked[what] = n
@@ -103,6 +244,13 @@ class Writer:
         self.version = version
         for what in ("register", "pair"):
             self.acked[what] = found[what]
+        for log in [*self.logs, self.mixed]:
+            log.check(b)
+            self.errors += [f"{log.keyspace} {log.key}: {e}" for e in log.errors]
+        total = b.get(self.key("total"))
+        total = struct.unpack("<Q", total)[0] if total else 0
+        if total > self.mixed.sent or total + 1 > self.mixed.end:
+            self.errors.append(f"half a transaction: the key says {total} records, the log ends at {self.mixed.end}")
         # What was sent and not acknowledged did not happen, or did: from here on it is known.
         self.sent["counter"] = self.acked["counter"] = found["counter"]
         b.close()
@@ -143,6 +291,10 @@ def main():
             raise
         address = s.port("binary")
         try:
+            b = Binary(address)
+            for keyspace, server_time in KEYSPACES.items():
+                b.call(21, keyspace, struct.pack("<QQQQ", 0, 0, 0, server_time))
+            b.close()
             for w in writers:
                 w.check(Binary, address)
         except (OSError, EOFError):
@@ -150,6 +302,7 @@ def main():
         bad = [f"writer {w.name}: {e}" for w in writers for e in w.errors]
         if bad:
             print(f"FAIL seed {a.seed} kill {kill}: " + "; ".join(bad[:5]) + f"\ndata kept in {home}")
+            s.kill()
             return 1
         if kill == a.kills:
             s.kill()
@@ -166,7 +319,8 @@ def main():
             time.sleep(rng.uniform(0, 0.12))
         s.kill()
         [t.join() for t in threads]
-    total = sum(w.acked[k] for w in writers for k in w.acked)
+    total = sum(w.acked[k] for w in writers for k in w.acked) + sum(
+        log.end - 1 for w in writers for log in [*w.logs, w.mixed])
     print(f"{a.kills} kills in {time.monotonic() - started:.0f} s, {total} acknowledged writes kept, at named points: "
           + ", ".join(f"{k} {v}" for k, v in by_point.items()))
     shutil.rmtree(home)

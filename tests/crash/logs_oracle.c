@@ -265,7 +265,7 @@ bool log_compare(struct commit *c, const struct model_log *m, int log, uint64_t 
         .name = log_name(log),
         .from = {.direction = (enum log_direction)(dice & 1),
                  .start = dice & 2 ? (enum log_start)(dice >> 2 & 3) : LOG_START_FIRST,
-                 .offset = 1 + next(rng) % (m->end + 1), // 0 counts as 1
+                 .offset = next(rng) % (m->end + 2),
                  .time = m->n ? m->v[next(rng) % m->n].time + (int64_t)(dice >> 8 & 1) : 0,
                  .nonce = next(rng) % ((uint64_t)m->next_nonce + 2)},
         .max_records = dice & 16 ? 1 + (dice >> 20 & 3) : 1000,

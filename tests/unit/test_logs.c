@@ -498,7 +498,7 @@ static uint64_t expected_start(const struct model_log *g, const struct log_from 
 {
     bool forwards = from->direction == LOG_FORWARDS;
     uint64_t at = forwards ? g->first : g->end - 1;
-    uint64_t offset = from->offset ? from->offset : 1;
+    uint64_t offset = from->offset;
     if (from->start == LOG_START_OFFSET && (forwards ? offset > at : offset < at))
         at = offset;
     if (forwards && at > g->end)
