@@ -19,6 +19,7 @@
 #define LIMIT_SLOW_READER_MS     10000u       // and how long a full one may make no progress
 #define LIMIT_IDEMPOTENCY_KEY    128u         // bytes
 #define LIMIT_IDEMPOTENCY_TTL_MS 86400000ull  // how long a first result is kept
+#define LIMIT_TXN_LOGS           1000u        // logs that one transaction appends to
 #define LIMIT_KEYSPACE_NAME      255u         // bytes
 #define LIMIT_KEYSPACES          100000u      // in one data directory
 #define LIMIT_APPEND_RECORDS     100000u      // records in one append over HTTP

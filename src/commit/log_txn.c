@@ -187,6 +187,17 @@ void discard_logs(struct work *w)
             logs_discard(w->c->logs, w->logs[i].made);
 }
 
+// Headers are never evicted: half of the logs' share is for them, so that the rest has chunks in
+// it.
+static enum err admit_log(struct work *w, const struct log_step *s)
+{
+    if (logs_header_bytes(w->c->logs) <= w->c->logs_limit / 2)
+        return ERR_OK;
+    return log_error(
+        w, s, ERR_NO_MEMORY,
+        "would be new, and there are as many logs as storage.memory_limit has room for");
+}
+
 enum err prepare_logs(struct work *w)
 {
     for (size_t i = 0; i < w->log_count; i++) {
@@ -194,6 +205,11 @@ enum err prepare_logs(struct work *w)
         const struct log_append *a = s->op->append;
         if (s->bytes == 0)
             continue;
+        enum err e = s->log ? ERR_OK : admit_log(w, s);
+        if (e) {
+            discard_logs(w);
+            return e;
+        }
         if (!s->log) {
             uint64_t id = atomic_fetch_add(&w->c->log_ids, 1) + 1;
             s->made = logs_prepare(w->c->logs, s->hash, s->keyspace, a->name.key, id);

@@ -75,7 +75,10 @@ static enum err check_shape(struct work *w)
             enum err e = check_append(c, i, op->append, w->msg);
             if (e)
                 return e;
-            w->log_count++;
+            if (++w->log_count > LIMIT_TXN_LOGS)
+                return err_set(w->msg, ERR_TOO_BIG,
+                               "a transaction appends to more than %u logs, the limit",
+                               LIMIT_TXN_LOGS);
             continue;
         }
         if (op->k.key.n == 0)

@@ -5,7 +5,8 @@
 // Writing: one checkpoint at a time. store_begin, store_add with keys in strictly rising bytewise
 // order within each space (spaces in rising order too), then store_commit makes all of it visible
 // and durable, or store_abort. After a crash within store_commit either everything or nothing of
-// one space's additions is there; adding the same again is harmless.
+// one space's additions is there, and of a later space only if of all before it; adding the same
+// again is harmless.
 #ifndef VARVE_STORE_STORE_H
 #define VARVE_STORE_STORE_H
 

@@ -386,6 +386,11 @@ uint64_t logs_bytes(const struct logs *l)
            atomic_load_explicit(&l->header_bytes, memory_order_relaxed);
 }
 
+uint64_t logs_header_bytes(const struct logs *l)
+{
+    return atomic_load_explicit(&l->header_bytes, memory_order_relaxed);
+}
+
 uint64_t logs_dirty_bytes(const struct logs *l)
 {
     return atomic_load_explicit(&l->dirty_bytes, memory_order_relaxed);

@@ -285,7 +285,8 @@ void logs_each(struct logs *l, unsigned shard, void (*fn)(void *arg, struct log 
 // Sums over all shards, locking each in turn.
 void logs_get_stats(struct logs *l, struct logs_stats *s);
 // Memory, from counters, without locks.
-uint64_t logs_bytes(const struct logs *l);       // all of it
-uint64_t logs_dirty_bytes(const struct logs *l); // of blocks that are not below yet
+uint64_t logs_bytes(const struct logs *l);        // all of it
+uint64_t logs_header_bytes(const struct logs *l); // of what is always resident
+uint64_t logs_dirty_bytes(const struct logs *l);  // of blocks that are not below yet
 
 #endif

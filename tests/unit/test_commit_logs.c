@@ -633,13 +633,16 @@ static void test_many_cold(void **state)
         ops[i] = (struct txn_op){.kind = TXN_APPEND, .append = &a[i]};
         assert_int_equal(append(f, &a[i], &msg), ERR_OK);
     }
-    for (int i = 0; i < OTHERS; i++) { // their headers alone are more than logs may have
+    for (int i = 0; i < OTHERS; i++) { // as many as there is room for
         char key[65];
         int n = snprintf(key, sizeof key, "%064d", i);
         struct log_input small = {.bytes = slice_str("x"), .nonce = NONCE_NONE};
         struct log_append b = {
             .name = {name.keyspace, slice_of(key, (size_t)n)}, .records = &small, .count = 1};
-        assert_int_equal(append(f, &b, &msg), ERR_OK);
+        enum err e = append(f, &b, &msg);
+        if (e == ERR_NO_MEMORY)
+            break;
+        assert_int_equal(e, ERR_OK);
     }
     assert_int_equal(commit_close(f->c), ERR_OK);
     open_it(f);
@@ -652,6 +655,28 @@ static void test_many_cold(void **state)
     free(keys);
 }
 
+// Logs cannot take all memory: at some number a new one is refused, and those that are there go on.
+static void test_too_many(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct log_input in = {.bytes = slice_str("x"), .nonce = NONCE_NONE};
+    char key[32];
+    enum err e = ERR_OK;
+    uint64_t n = 0;
+    for (; n < 1000000 && !e; n++) {
+        snprintf(key, sizeof key, "log-%llu", (unsigned long long)n);
+        struct log_append a = {.name = {name.keyspace, slice_str(key)}, .records = &in, .count = 1};
+        e = append(f, &a, &msg);
+    }
+    assert_int_equal(e, ERR_NO_MEMORY);
+    assert_non_null(strstr(msg.text, "storage.memory_limit"));
+    assert_true(n > 10000);
+    struct log_append a = {.name = {name.keyspace, slice_str("log-0")}, .records = &in, .count = 1};
+    assert_int_equal(append(f, &a, &msg), ERR_OK);
+    assert_int_equal(a.first_offset, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -662,6 +687,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_watch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_retention, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dep, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_cold, set_up, tear_down),
     };
