@@ -333,10 +333,16 @@ static void release_waiters(struct room_waiter *w, enum err e)
 
 enum { EXPIRE_STEP = 1000 }; // between two looks whether a checkpoint is wanted or the room closes
 
-// Waits up to a second, or until a checkpoint is wanted or the room closes. Locked.
+#define HOUSE_NS 1000000000u
+
+// Waits up to a second, or less for a shorter checkpoint interval, or until a checkpoint is wanted
+// or the room closes. Locked.
 static void house_sleep(struct commit *c)
 {
-    uint64_t until = os_mono_ns(c->o.os) + 1000000000u;
+    uint64_t most = c->o.checkpoint_interval_us * 1000;
+    if (most == 0 || most > HOUSE_NS)
+        most = HOUSE_NS;
+    uint64_t until = os_mono_ns(c->o.os) + most;
     struct timespec ts = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
     while (!c->stopping && !atomic_load(&c->want) &&
            pthread_cond_timedwait(&c->house_wake, &c->house_lock, &ts) == 0)

@@ -66,8 +66,9 @@ struct commit {
     // Tails that wait, by the upper bits of their logs' hashes, the highest of which are the shard:
     // each list is under its shard's lock.
     struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
-    unsigned retain_shard;    // where retention goes on; housekeeper only
-    _Atomic uint64_t log_ids; // the highest given out
+    unsigned retain_shard;     // where retention goes on; housekeeper only
+    _Atomic uint64_t log_hand; // the shard of logs that trim_log_shard looks at next
+    _Atomic uint64_t log_ids;  // the highest given out
 
     // Memory: the table may hold this much; see commit_memory_init.
     uint64_t table_limit;      // keys and logs

@@ -286,9 +286,28 @@ bool commit_retain(struct commit *c, size_t max)
     return all && o.n == max; // what failed waits for the next round
 }
 
+// Bytes that logs have too much.
+static uint64_t logs_over(const struct commit *c)
+{
+    uint64_t all = logs_bytes(c->logs), both = all + keys_bytes(c->keys);
+    uint64_t alone = all > c->logs_limit ? all - c->logs_limit : 0;
+    uint64_t together = both > c->table_limit ? both - c->table_limit : 0;
+    return alone > together ? alone : together;
+}
+
+// A shard that has more than its share (one large log, say) gives up what is too much, no more:
+// others may have less. They are looked at in turn, so that what lies idle in them goes too.
 void trim_log_shard(struct commit *c, unsigned shard)
 {
-    uint64_t all = logs_bytes(c->logs);
-    if (all > c->logs_limit || all + keys_bytes(c->keys) > c->table_limit)
-        logs_evict(c->logs, shard, c->logs_limit / LOGS_SHARDS);
+    uint64_t over = logs_over(c), share = c->logs_limit / LOGS_SHARDS;
+    if (!over)
+        return;
+    unsigned other = (unsigned)(atomic_fetch_add(&c->log_hand, 1) % LOGS_SHARDS);
+    if (logs_trylock(c->logs, other)) { // fails for those that this thread holds
+        logs_evict(c->logs, other, share);
+        logs_unlock(c->logs, other);
+    }
+    uint64_t has = logs_shard_bytes(c->logs, shard);
+    uint64_t keep = has > over ? has - over : 0;
+    logs_evict(c->logs, shard, keep > share ? keep : share);
 }

@@ -77,6 +77,13 @@ static enum err token_read(struct slice text, const struct log_name *name, enum 
 }
 
 // ---- one page under way
+//
+// A page is read in steps, each under the shard's lock: find the log; the first time, find the
+// place where to begin (place); gather references to what is resident from `at` on (gather). A step
+// that meets what is cold says ERR_COLD; that part is brought in without the lock, and the step is
+// taken again (gather_all). Between steps anything may happen to the log: what was gathered stays
+// readable, `at` is an offset and so stays good, and what was trimmed meanwhile makes the page
+// `truncated`. `dep` only rises: a page rests on all that any of its steps saw.
 
 struct reading {
     struct commit *c;
@@ -130,8 +137,9 @@ static enum err place(struct reading *r, uint64_t *cold)
         return e;
     r->placed = true;
     r->begun = r->at;
-    r->page->truncated = from->direction == LOG_FORWARDS && from->start == LOG_START_OFFSET &&
-                         from->offset < r->log->first && r->log->first > 1;
+    // Backwards from offset 0 asks for nothing.
+    r->page->truncated = from->start == LOG_START_OFFSET && from->offset < r->log->first &&
+                         r->log->first > 1 && (from->direction == LOG_FORWARDS || from->offset > 0);
     return ERR_OK;
 }
 
@@ -153,9 +161,9 @@ static enum err gather(struct reading *r, struct log_spans *s, uint64_t records,
     logs_lock(r->c->logs, shard);
     r->log = logs_find(r->c->logs, r->hash, r->keyspace, r->q->name.key);
     if (r->log && !(e = place(r, cold))) {
-        if (page->direction == LOG_FORWARDS && r->at < r->log->first) {
-            page->truncated = true; // between two pages, or since this one began
-            r->at = r->log->first;
+        if (r->at && r->at < r->log->first) { // between two pages, or since this one began
+            page->truncated = true;
+            r->at = page->direction == LOG_FORWARDS ? r->log->first : 0;
         }
         e = log_gather(r->c->logs, r->log, page->direction, &r->at, records, bytes, s, cold);
         uint64_t top = page->direction == LOG_FORWARDS ? r->at

@@ -243,6 +243,18 @@ uint64_t logs_hash(const struct logs *l, uint32_t keyspace, struct slice key)
     return hash64(key, l->seed + keyspace * 0x9e3779b97f4a7c15u);
 }
 
+bool logs_trylock(struct logs *l, unsigned shard)
+{
+    VERIFY(shard < LOGS_SHARDS);
+    return pthread_mutex_trylock(&l->shards[shard].lock) == 0;
+}
+
+uint64_t logs_shard_bytes(const struct logs *l, unsigned shard)
+{
+    VERIFY(shard < LOGS_SHARDS);
+    return l->shards[shard].memory;
+}
+
 void logs_lock(struct logs *l, unsigned shard)
 {
     VERIFY(shard < LOGS_SHARDS);

@@ -159,7 +159,9 @@ static inline unsigned logs_shard(uint64_t hash)
     return (unsigned)(hash >> 56);
 }
 void logs_lock(struct logs *l, unsigned shard);
+bool logs_trylock(struct logs *l, unsigned shard); // false: somebody has it
 void logs_unlock(struct logs *l, unsigned shard);
+uint64_t logs_shard_bytes(const struct logs *l, unsigned shard); // its memory
 
 struct log *logs_find(struct logs *l, uint64_t hash, const struct keyspace *k, struct slice key);
 // Memory for a log that does not exist: end 1, first 1, no chunks, an index that is loaded and

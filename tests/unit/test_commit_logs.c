@@ -581,6 +581,44 @@ static void set_policy(struct fix *f, struct slice keyspace, uint64_t age, uint6
     assert_int_equal(commit_keyspace_policy(f->c, keyspace, &p, &dep, &msg), ERR_OK);
 }
 
+// What is asked for and no longer kept is said, in both directions, from a start and from a token.
+static void test_truncated(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct log_page page;
+    uint64_t dep, first;
+    char token[2][LOG_TOKEN];
+    append_lines(f, &name, 10, 0);
+    for (int d = 0; d < 2; d++) {
+        struct log_query q = {.name = name,
+                              .from = {.direction = (enum log_direction)d},
+                              .max_records = d ? 7 : 1,
+                              .max_bytes = 1 << 20};
+        assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
+        assert_false(page.truncated);
+        memcpy(token[d], page.continuation, LOG_TOKEN); // at 2, and at 3
+        log_page_release(&page);
+    }
+    struct log_from to = {.start = LOG_START_OFFSET, .offset = 5};
+    assert_int_equal(commit_log_trim(f->c, &name, &to, &first, &dep, &msg), ERR_OK);
+    for (int d = 0; d < 2; d++) {
+        for (uint64_t offset = 0; offset < 7; offset++) { // 0: the token
+            struct log_query q = {.name = name,
+                                  .from = {(enum log_direction)d, LOG_START_OFFSET, offset, 0, 0},
+                                  .continuation = slice_of(token[d], offset ? 0 : strlen(token[d])),
+                                  .max_records = 100,
+                                  .max_bytes = 1 << 20};
+            assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
+            assert_int_equal(page.truncated, offset < 5);
+            assert_int_equal(page.records,
+                             d ? (offset < 5 ? 0 : offset - 4) : (offset < 5 ? 6 : 11 - offset));
+            assert_false(page.more);
+            log_page_release(&page);
+        }
+    }
+}
+
 static void test_retention(void **state)
 {
     struct fix *f = *state;
@@ -687,6 +725,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_watch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_retention, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_truncated, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dep, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_cold, set_up, tear_down),
