@@ -82,6 +82,8 @@ unsigned os_cpus(void);
 uint64_t os_memory(void);
 // The value of an environment variable or NULL.
 const char *os_env(const char *name);
+// The calling thread yields to others when the CPUs are busy.
+void os_thread_yields(void);
 // True if the descriptor (0, 1, 2) is a terminal: whether a person sees what is written there.
 bool os_is_terminal(int fd);
 // Reads what standard input has, waiting if that is nothing yet. *got == 0 with ERR_OK: its end.

@@ -384,6 +384,11 @@ const char *os_env(const char *name)
     return getenv(name);
 }
 
+void os_thread_yields(void)
+{
+    (void)setpriority(PRIO_PROCESS, 0, 10); // on Linux: of this thread; no harm if it is refused
+}
+
 bool os_is_terminal(int fd)
 {
     return isatty(fd) == 1;
