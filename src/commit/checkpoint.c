@@ -163,6 +163,13 @@ static enum err store_said(struct commit *c, enum err e, const struct errmsg *ms
     return e;
 }
 
+// Do checkpoints take more than half of the time? Then writers are about to wait for them.
+static bool falls_behind(const struct commit *c)
+{
+    return c->checkpoint_took_ns &&
+           os_mono_ns(c->o.os) - c->checkpoint_ended_ns < c->checkpoint_took_ns;
+}
+
 // Steps 3 to 6.
 static enum err write_below(struct commit *c, struct pins *p, const struct log_pins *logs,
                             uint64_t cursor, uint64_t wait_for, struct errmsg *msg)
@@ -176,6 +183,8 @@ static enum err write_below(struct commit *c, struct pins *p, const struct log_p
     if (err)
         return store_said(c, err_set(msg, err, "cannot begin a checkpoint: %s", err_text(err)),
                           msg);
+    if (falls_behind(c))
+        store_hurry(w);
     struct buf b;
     buf_init(&b, LIMIT_VALUE_HARD + LIMIT_KEY_HARD);
     err = write_entries(w, p, &b);
@@ -258,6 +267,8 @@ enum err commit_checkpoint(struct commit *c, struct errmsg *msg)
     } else if (c->mark.seq != before) {
         count(&c->checkpoints, 1);
         count(&c->checkpoint_ns, ns);
+        c->checkpoint_took_ns = ns;
+        c->checkpoint_ended_ns = begin + ns;
         log_event(LOG_DEBUG, "checkpoint", "seq=%" PRIu64 " ms=%" PRIu64, c->mark.seq,
                   ns / 1000000);
     }

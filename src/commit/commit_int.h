@@ -83,12 +83,13 @@ struct commit {
     bool housekeeper_started;
     pthread_mutex_t house_lock;
     pthread_cond_t house_wake;
-    bool stopping;                   // house_lock
-    _Atomic bool want;               // a checkpoint was asked for
-    struct room_waiter *rooms;       // house_lock
-    pthread_mutex_t checkpoint_lock; // one checkpoint at a time
-    struct checkpoint_mark mark;     // checkpoint_lock
-    _Atomic int checkpoint_error;    // enum err of the last one
+    bool stopping;                                    // house_lock
+    _Atomic bool want;                                // a checkpoint was asked for
+    struct room_waiter *rooms;                        // house_lock
+    pthread_mutex_t checkpoint_lock;                  // one checkpoint at a time
+    struct checkpoint_mark mark;                      // checkpoint_lock
+    uint64_t checkpoint_took_ns, checkpoint_ended_ns; // the last one that had work; checkpoint_lock
+    _Atomic int checkpoint_error;                     // enum err of the last one
     _Atomic uint64_t expired_cursor; // lines of the expiry index before this time are done with
     _Atomic uint64_t checkpointed;   // mark.seq, for metrics
 

@@ -79,6 +79,12 @@ enum err store_begin(struct store *s, struct store_writer **out)
     return ERR_OK;
 }
 
+void store_hurry(struct store_writer *w)
+{
+    VERIFY(!w->any);
+    w->hurry = true;
+}
+
 static enum err check_order(struct store_writer *w, enum store_space space, struct slice key)
 {
     if (!w->any || space > w->space)

@@ -52,6 +52,7 @@ struct store_writer {
     struct store *s;
     struct buf last; // the key added last
     enum store_space space;
+    bool hurry;        // see store_hurry
     bool any;          // something was added, so `space` and `last` count
     enum err failed;   // what an addition ended with; the commit then fails with it too
     struct errmsg why; // and its words, filled in by the engine

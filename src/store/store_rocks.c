@@ -34,6 +34,7 @@ struct rocks {
     rocksdb_column_family_handle_t *cf[STORE_SPACES];
     rocksdb_cache_t *cache;
     rocksdb_options_t *writer_options[STORE_SPACES];
+    rocksdb_options_t *hurry_options[STORE_SPACES]; // the same with LZ4 for everything
     rocksdb_envoptions_t *env_options;
     rocksdb_ingestexternalfileoptions_t *ingest_options;
     // Read-only after opening, so every thread uses the same ones.
@@ -200,8 +201,11 @@ static rocksdb_readoptions_t *make_read_options(bool fill_cache)
 static void make_shared_options(struct rocks *r, const struct store_options *o)
 {
     r->cache = make_cache(o->cache_bytes);
-    for (int i = 0; i < STORE_SPACES; i++)
+    for (int i = 0; i < STORE_SPACES; i++) {
         r->writer_options[i] = make_options(r, (enum store_space)i, o->background);
+        r->hurry_options[i] = make_options(r, (enum store_space)i, o->background);
+        rocksdb_options_set_compression(r->hurry_options[i], rocksdb_lz4_compression);
+    }
     r->env_options = rocksdb_envoptions_create();
     r->ingest_options = rocksdb_ingestexternalfileoptions_create();
     rocksdb_ingestexternalfileoptions_set_move_files(r->ingest_options, 1);
@@ -234,8 +238,10 @@ static void rocks_close(struct store *s)
         rocksdb_readoptions_destroy(r->read_verify);
         rocksdb_ingestexternalfileoptions_destroy(r->ingest_options);
         rocksdb_envoptions_destroy(r->env_options);
-        for (int i = 0; i < STORE_SPACES; i++)
+        for (int i = 0; i < STORE_SPACES; i++) {
             rocksdb_options_destroy(r->writer_options[i]);
+            rocksdb_options_destroy(r->hurry_options[i]);
+        }
         rocksdb_cache_destroy(r->cache);
     }
     spool_release(&r->spool);
@@ -553,7 +559,9 @@ static enum err open_file(struct rocks_writer *w, enum store_space space)
     w->files[w->count++] = path;
     w->space_files[space]++;
     if (!w->sst)
-        w->sst = rocksdb_sstfilewriter_create(w->r->env_options, w->r->writer_options[space]);
+        w->sst = rocksdb_sstfilewriter_create(w->r->env_options, w->base.hurry
+                                                                     ? w->r->hurry_options[space]
+                                                                     : w->r->writer_options[space]);
     char *text = NULL;
     rocksdb_sstfilewriter_open(w->sst, path, &text);
     if (text)
