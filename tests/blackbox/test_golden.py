@@ -45,3 +45,42 @@ def test_keys_of_format_1(golden):
         restart()
         expect_keys(server)
         assert requests.get(server.http + "/v1/get", params={"key": f"new {n}"}).json()["value"] == n
+
+
+def records(server, log, **args):
+    page = requests.get(f"{server.http}/v1/logs/{log}", params={"page_size": 100000, **args}).json()
+    assert "continuation" not in page
+    return page["records"]
+
+
+def expect_logs(server, more):
+    lines = [{"offset": i + 1, "timestamp": 1000 - i, "nonce": str(i * 2), "record": f"line {i} " + "x" * (i % 300)}
+             for i in range(30, 599)]
+    lines.append({"offset": 601, "timestamp": 7, "nonce": "5000", "record": "tail"})
+    assert records(server, "app/lines") == lines
+    assert records(server, "app/lines", direction="backwards") == lines[::-1]
+    assert records(server, "app/lines", start="nonce:5000") == lines[-1:]
+    assert records(server, "app/lines", start="timestamp:500", page_size=1000)[0]["offset"] == 31
+    odd = [(r.get("record"), r.get("base64"), r.get("nonce")) for r in records(server, "app/a%2Fb%00c")]
+    assert odd == [(None, "AAH/", None), ("", None, None), ("y" * 40000, None, str(2**128 - 2))]
+    events = records(server, "events/events")
+    assert [e["record"] for e in events] == [f"event {i}" for i in range(4)] + more
+    times = [e["timestamp"] for e in events]
+    assert times == sorted(set(times))
+    assert [r["record"] for r in records(server, "app/new")] == ["made after the checkpoint", "with a key"]
+    assert requests.get(server.http + "/v1/get?key=k").json()["value"] == "v"
+    meta = requests.get(server.http + "/v1/logs/app/lines/meta").json()
+    assert (meta["first_offset"], meta["next_offset"], meta["next_nonce"]) == (31, 602, "5001")
+    policy = requests.get(server.http + "/v1/logs/app").json()["retention"]
+    assert policy["max_records"] == 1000000
+
+
+def test_logs_of_format_1(golden):
+    server = golden("logs-format-1.tar.xz")
+    more = []
+    expect_logs(server, more)
+    for restart in [server.restart, lambda: (server.stop(), server.start())]:
+        more.append("more")
+        assert requests.post(server.http + "/v1/logs/events/events", json={"record": "more"}).status_code == 200
+        restart()
+        expect_logs(server, more)
