@@ -477,22 +477,32 @@ def log_append(bench):
     append = ("--op", "append", *connections, *RECORD)
     ours = ("--items", 100, "--pipeline", 16)
     theirs = ("--protocol", "resp", "--pipeline", 1600)  # as many records under way
-    with bench.varve() as varve, Redis(bench, durable=True) as synced, \
-            Redis(bench, durable=False) as unsynced:
-        one = bench.side("varve: append of 100 records of 100 B, one log", "on")
-        many = bench.side("varve: the same, 1000 logs", "on")
+    one = bench.side("varve: append of 100 records of 100 B, one log", "on")
+    many = bench.side("varve: the same, 1000 logs", "on")
+    steady = bench.side("varve: one log for 20 s, checkpoints and all", "on")
+
+    # A server of its own for each round: what one leaves for a checkpoint to do is not counted
+    # against the next.
+    def fresh(side, *flags, **kwargs):
+        with bench.varve() as varve:
+            side.rounds.append(bench.load(varve.binary, varve.pid, *append, *ours, *flags, **kwargs))
+
+    for _ in range(bench.rounds):
+        fresh(one)
+        fresh(many, "--logs", 1000)
+    fresh(steady, "--duration", "20s", "--warmup", "1s", timed=False)
+    with Redis(bench, durable=True) as synced, Redis(bench, durable=False) as unsynced:
         peers = [(bench.side("redis XADD, appendfsync always", "on"), synced),
                  (bench.side("redis XADD, no persistence", "off"), unsynced)]
-        bench.alternate(
-            (one, varve, run(bench, varve, varve.binary, *append, *ours)),
-            (many, varve, run(bench, varve, varve.binary, *append, *ours, "--logs", 1000)),
-            *((side, redis, run(bench, redis, redis.address, *append, *theirs))
-              for side, redis in peers))
+        bench.alternate(*((side, redis, run(bench, redis, redis.address, *append, *theirs))
+                          for side, redis in peers))
     rate = objects(one)
-    bench.check("append, 100 records of 100 B a request", rate, "records/s", "", None,
-                "≥ 2M records/s", rate >= 2e6, cpu_note(one))
+    bench.check("append, 100 records of 100 B a request", rate, "records/s", "", None, "", None,
+                cpu_note(one))
     bench.check("the same, 1000 logs", objects(many), "records/s", "", None, "", None,
                 cpu_note(many))
+    bench.check("one log, sustained for 20 s", objects(steady), "records/s", "", None,
+                "≥ 2M records/s", objects(steady) >= 2e6, cpu_note(steady))
     for side, _ in peers:
         bench.compare("append, 100 records of 100 B a request", rate, "records/s", side.name,
                       objects(side))
