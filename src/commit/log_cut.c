@@ -204,32 +204,36 @@ static int64_t oldest_kept(const struct log_policy *p, uint64_t now_ms)
 }
 
 // The offset that what is kept of the log begins with. Shard locked.
-static enum err kept_from(struct commit *c, struct log *l, uint64_t now_us, uint64_t *before,
-                          uint64_t *cold)
+static enum err kept_from(struct commit *c, struct log *l, const struct log_policy *p,
+                          uint64_t now_us, uint64_t *before, uint64_t *cold)
 {
-    struct log_policy p = keyspace_policy(l->keyspace); // once: it may change meanwhile
     uint64_t offset;
     enum err e = ERR_OK;
     *before = l->first;
-    if (over_count(l, &p)) {
-        if ((e = log_skip(c->logs, l, l->records - p.max_records, 0, &offset, cold)))
+    if (over_count(l, p)) {
+        if ((e = log_skip(c->logs, l, l->records - p->max_records, 0, &offset, cold)))
             return e;
         later(before, offset);
     }
-    if (over_bytes(l, &p)) {
-        if ((e = log_skip(c->logs, l, 0, l->bytes - p.max_bytes, &offset, cold)))
+    if (over_bytes(l, p)) {
+        if ((e = log_skip(c->logs, l, 0, l->bytes - p->max_bytes, &offset, cold)))
             return e;
         later(before, offset);
     }
-    if (over_age(l, &p, now_us)) {
-        uint64_t age = p.max_age_ms, now_ms = now_us / 1000;
-        struct log_from from = {.start = LOG_START_TIME, .time = oldest_kept(&p, now_ms)};
+    if (over_age(l, p, now_us)) {
+        struct log_from from = {.start = LOG_START_TIME, .time = oldest_kept(p, now_us / 1000)};
         if ((e = log_seek(c->logs, l, &from, &offset, cold)))
             return e;
         later(before, offset);
-        l->retain_ms = now_ms + (age / 10 < RETAIN_LATEST_MS ? age / 10 : RETAIN_LATEST_MS);
     }
     return e;
+}
+
+// When the ages of a log's records are looked at again, in ms.
+static uint64_t next_look(const struct log_policy *p, uint64_t now_us)
+{
+    uint64_t tenth = p->max_age_ms / 10;
+    return now_us / 1000 + (tenth < RETAIN_LATEST_MS ? tenth : RETAIN_LATEST_MS);
 }
 
 static enum err retain_log(struct commit *c, struct log *l, uint64_t now_us)
@@ -239,9 +243,13 @@ static enum err retain_log(struct commit *c, struct log *l, uint64_t now_us)
         uint64_t before, had, cold = 0;
         logs_lock(c->logs, shard);
         had = l->records;
-        enum err e = kept_from(c, l, now_us, &before, &cold);
+        struct log_policy p = keyspace_policy(l->keyspace); // once: it may change meanwhile
+        bool aged = over_age(l, &p, now_us);
+        enum err e = kept_from(c, l, &p, now_us, &before, &cold);
         if (!e)
             e = try_trim(c, l, before, &cold);
+        if (!e && aged) // not before it is done: what is cold or fails is looked at again at once
+            l->retain_ms = next_look(&p, now_us);
         uint64_t gone = had - l->records;
         logs_unlock(c->logs, shard);
         count(&c->retained_out, gone);
