@@ -1,4 +1,5 @@
 """wx_store's protocol over ZeroMQ, with plain python sockets, written from docs/PROTOCOLS.md."""
+import os
 import pathlib
 import random
 import struct
@@ -10,7 +11,7 @@ import pytest
 import requests
 import zmq
 
-from conftest import VARVE, Binary, wait_until
+from conftest import VARVE, Binary, Server, wait_until
 
 (PUT_OTHER, GET_OTHER, PUT_EVENT, GET_EVENTS, GET_ALL_EVENTS, PUT_FAILURE, GET_FAILURES, PUT_OTHER_TTL,
  DELETE_EVENT, TRIM_EVENTS, TRIM_FAILURES, GET_ALL_FAILURES, PING, READ_EVENTS, READ_FAILURES) = range(15)
@@ -536,3 +537,39 @@ def test_retention(start):
     server.start()
     retention = requests.get(server.http + "/v1/logs/events").json()["retention"]
     assert retention["max_age_ms"] == 86400000 and not retention.get("max_bytes")
+
+
+def test_a_full_disk_at_the_first_start(tmp_path):
+    """Without room for the streams' keyspace it starts all the same, and makes it when space returns."""
+    home = tmp_path / "small"
+    home.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(home)],
+                                           capture_output=True).returncode:
+        pytest.skip("LOUD: needs root and leave to mount a small tmpfs; nothing else covers this start")
+    flags = ["--storage-max-block-size", "16m"]
+    server = None
+    try:
+        server = Server(home / "data", *flags, "--zmq", "off")
+        server.stop()
+        free = os.statvfs(home).f_bavail * os.statvfs(home).f_frsize
+        with open(home / "ballast", "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, free - (6 << 20))
+        server = Server(home / "data", *flags)
+        socket = zmq.Context.instance().socket(zmq.REQ)
+        socket.linger = 0
+        socket.connect(server.address["zmq"])
+
+        def put():
+            socket.send(b"\2event")
+            return socket.recv()
+        reply = put()
+        assert reply[0] == 1 and b"space" in reply
+        (home / "ballast").unlink()
+        assert wait_until(lambda: put()[0] == 0)
+        socket.send(b"\4")
+        assert socket.recv()[1:9] == u64(1)
+        socket.close()
+    finally:
+        if server:
+            server.kill()
+        subprocess.run(["umount", "-l", str(home)], check=True)

@@ -12,14 +12,17 @@
 // room.
 #include "edge/zmq/zmq_int.h"
 #include "base/assert.h"
+#include "base/log.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define KEYSPACE   "events"
-#define STATUS     1u  // bytes before the result
-#define GET_HEAD   8u  // u64 count
-#define READ_HEAD  16u // u64 timestamp, u64 count
-#define EVENT_HEAD 16u // of each event in READ: u64 timestamp, u64 length
+#define KEYSPACE     "events"
+#define ROOM_STEP_US 10000u // between two tries to make it at start
+#define ROOM_TRIES   6000u
+#define STATUS       1u  // bytes before the result
+#define GET_HEAD     8u  // u64 count
+#define READ_HEAD    16u // u64 timestamp, u64 count
+#define EVENT_HEAD   16u // of each event in READ: u64 timestamp, u64 length
 
 static bool about_failures(enum varve_zmq_command id)
 {
@@ -40,6 +43,34 @@ static void raise_dep(struct request *q, uint64_t dep)
         q->dep = dep;
 }
 
+// ---- the keyspace
+
+// Makes the keyspace, or gives it the policy that is configured.
+static enum err make_keyspace(struct zmq_edge *z, struct errmsg *msg)
+{
+    struct slice name = slice_str(KEYSPACE);
+    struct log_policy p = {.max_age_ms = z->o.event_max_age_ms,
+                           .max_bytes = z->o.event_max_bytes,
+                           .server_time = true};
+    struct keyspace_view v;
+    uint64_t created, dep = 0;
+    enum err e = commit_keyspace_create(z->o.commit, name, &p, &created, &dep, msg);
+    if (e == ERR_EXISTS && !(e = commit_keyspace_get(z->o.commit, name, &v, &dep, msg))) {
+        if (!v.policy.server_time)
+            return err_set(msg, ERR_INVALID,
+                           "zmq: the keyspace \"%s\" has timestamps given by its clients; its "
+                           "streams need the server's (--zmq off starts without them)",
+                           KEYSPACE);
+        p.max_records = v.policy.max_records;
+        if (p.max_age_ms != v.policy.max_age_ms || p.max_bytes != v.policy.max_bytes)
+            e = commit_keyspace_policy(z->o.commit, name, &p, &dep, msg);
+    }
+    if (e)
+        return err_set(msg, e, "zmq: the keyspace \"%s\": %s", KEYSPACE, err_text(e));
+    commit_kick(z->o.commit);
+    return commit_wait(z->o.commit, dep);
+}
+
 // ---- putting
 
 void stream_put(struct request *q)
@@ -51,6 +82,8 @@ void stream_put(struct request *q)
     struct txn t = {.ops = &op, .count = 1};
     struct errmsg msg = {""};
     enum err e = commit_txn(z->o.commit, &t, &q->dep, &msg);
+    if (e == ERR_NO_KEYSPACE && !(e = make_keyspace(z, &msg))) // the disk was full at start
+        e = commit_txn(z->o.commit, &t, &q->dep, &msg);
     if (request_retry(q, &t, e))
         return;
     z->wrote = true;
@@ -346,29 +379,21 @@ void stream_trim(struct request *q)
     request_background(q, trim_blocking);
 }
 
-// ---- the keyspace
+// ---- at start
 
 enum err stream_prepare(struct zmq_edge *z, struct errmsg *msg)
 {
-    struct slice name = slice_str(KEYSPACE);
-    struct log_policy p = {.max_age_ms = z->o.event_max_age_ms,
-                           .max_bytes = z->o.event_max_bytes,
-                           .server_time = true};
-    struct keyspace_view v;
-    uint64_t created, dep = 0;
-    enum err e = commit_keyspace_create(z->o.commit, name, &p, &created, &dep, msg);
-    if (e == ERR_EXISTS && !(e = commit_keyspace_get(z->o.commit, name, &v, &dep, msg))) {
-        if (!v.policy.server_time)
-            return err_set(msg, ERR_INVALID,
-                           "zmq: the keyspace \"%s\" has timestamps given by its clients; its "
-                           "streams need the server's (--zmq off starts without them)",
-                           KEYSPACE);
-        p.max_records = v.policy.max_records;
-        if (p.max_age_ms != v.policy.max_age_ms || p.max_bytes != v.policy.max_bytes)
-            e = commit_keyspace_policy(z->o.commit, name, &p, &dep, msg);
+    enum err e = make_keyspace(z, msg);
+    // What was replayed may be more than the limits take: a checkpoint makes room.
+    for (unsigned tries = 0; e == ERR_FULL && tries < ROOM_TRIES; tries++) {
+        os_sleep_us(z->o.os, ROOM_STEP_US);
+        e = make_keyspace(z, msg);
     }
-    if (e)
-        return err_set(msg, e, "zmq: the keyspace \"%s\": %s", KEYSPACE, err_text(e));
-    commit_kick(z->o.commit);
-    return commit_wait(z->o.commit, dep);
+    // A full disk does not keep what is there from being read. As long as the keyspace is missing,
+    // requests about streams are told so.
+    if (e == ERR_NO_SPACE) {
+        log_event(LOG_WARN, "zmq-streams-not-prepared", "reason=%s", log_quote(msg->text));
+        return ERR_OK;
+    }
+    return e;
 }
