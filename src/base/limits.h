@@ -26,6 +26,13 @@
 #define LIMIT_PAGE_RECORDS       1000000u     // records in one page of a log
 #define LIMIT_PAGE_BYTES         (4u << 20)   // bytes of its records, if more than one
 #define LIMIT_FILTER             1024u        // bytes of a prefix or substring to look for
+#define LIMIT_RELATION_NAME      128u         // bytes
+#define LIMIT_RELATIONS          1000u        // in one data directory
+#define LIMIT_REL_MEMBERS        1000000u     // members, and groups, in one transaction
+#define LIMIT_REL_PAGE           1000000u     // members in one page
+#define LIMIT_REL_LISTS          64u          // lists that one query combines
+#define LIMIT_REL_MANY           10000u       // lists of one request that reads many
+#define LIMIT_REL_WORK           (8u << 20)   // members that one query looks at
 #define LIMIT_ZMQ_REQUESTS       16384u       // queued over ZeroMQ at which its socket is not read
 #define LIMIT_ZMQ_BYTES          (256u << 20) // and bytes of those requests
 #define LIMIT_ZMQ_PEER_REQUESTS  4096u        // queued of a client that takes no replies

@@ -97,13 +97,16 @@ enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, vo
                     uint64_t *dep);
 
 enum txn_kind {
-    TXN_CHECK,  // key has exactly `version` (0: does not exist)
-    TXN_PUT,    // write value; checks version if has_version
-    TXN_DELETE, // checks version if has_version; deleting what is not there is not an error
-    TXN_ADD,    // integer += delta; a missing key counts as 0; checks version if has_version
-    TXN_APPEND, // appends records to a log; `append` says which. k is not looked at
+    TXN_CHECK,    // key has exactly `version` (0: does not exist)
+    TXN_PUT,      // write value; checks version if has_version
+    TXN_DELETE,   // checks version if has_version; deleting what is not there is not an error
+    TXN_ADD,      // integer += delta; a missing key counts as 0; checks version if has_version
+    TXN_APPEND,   // appends records to a log; `append` says which. k is not looked at
+    TXN_RELATE,   // adds members to lists of a relation; `edit` says which. k is not looked at
+    TXN_UNRELATE, // removes them
 };
 struct log_append; // commit/log.h
+struct rel_edit;   // commit/rel.h
 
 struct txn_op {
     // in
@@ -117,16 +120,18 @@ struct txn_op {
     uint64_t version; // expected, if has_version or CHECK
     uint64_t ttl_ms;  // PUT, ADD: 0 none (a put without ttl takes an older ttl away; ADD keeps it)
     struct log_append *append; // APPEND; a log may be appended to once in a transaction
+    struct rel_edit *edit;     // RELATE, UNRELATE
     // out
     bool conflict;
     uint64_t actual;      // version found (0: none)
     uint64_t new_version; // PUT, ADD; DELETE: 0
-    int64_t number;       // ADD: the sum
+    int64_t number;       // ADD: the sum; RELATE, UNRELATE: members changed
 };
 
 struct txn {
     struct txn_op *ops;
     size_t count;
+    bool relaxed;             // *dep is 0: the reply does not wait for the disk
     struct slice idempotency; // empty: none
     uint64_t request_hash;    // of the request's bytes, to tell a reused idempotency key
     void (*emit_old)(void *arg, size_t op, const struct value_view *v); // shards locked

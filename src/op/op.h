@@ -29,7 +29,10 @@ enum value_type {
     X(KEYSPACE, 3, "keyspace") \
     X(APPEND, 4, "append")     \
     X(TRIM, 5, "trim")         \
-    X(ERASE, 6, "erase")
+    X(ERASE, 6, "erase")       \
+    X(RELATION, 7, "relation") \
+    X(RELATE, 8, "relate")     \
+    X(UNRELATE, 9, "unrelate")
 
 enum change_kind {
 #define X(name, field, text) CHANGE_##name = field,
@@ -45,19 +48,32 @@ struct log_policy {
     bool server_time;     // the server gives strictly rising microseconds: an event stream
 };
 
+struct relation_options {
+    bool reverse; // also kept from each member to the `from`s that have it
+    bool recent;  // members can be read in their order of arrival
+    bool relaxed; // replies about it do not wait for the disk
+};
+
 struct change {
     enum change_kind kind;
     enum key_space space;
-    enum value_type type;     // PUT
-    uint64_t version;         // PUT: the new version. DELETE: the version that went
-    uint64_t expires_ms;      // PUT: wall clock ms, 0 never
-    struct slice key;         // of a key; KEYSPACE: its name; APPEND, TRIM, ERASE: the log's key
+    enum value_type type; // PUT
+    uint64_t version;     // PUT: the new version. DELETE: the version that went
+    uint64_t expires_ms;  // PUT: wall clock ms, 0 never
+    struct slice key; // of a key; KEYSPACE, RELATION: its name; APPEND, TRIM, ERASE: the log's key
     struct slice value;       // PUT; APPEND: records as op/record.h lays them out, one at least
     uint32_t keyspace;        // KEYSPACE, APPEND, TRIM, ERASE: its id, from 1
     uint64_t log;             // APPEND, TRIM, ERASE: the log's id, from 1
     uint64_t offset;          // TRIM: records before it are gone. ERASE: the one that is gone
-    uint64_t created_ms;      // KEYSPACE
+    uint64_t created_ms;      // KEYSPACE, RELATION
     struct log_policy policy; // KEYSPACE
+    uint32_t relation;        // RELATION, RELATE, UNRELATE: its id, from 1
+    struct relation_options options; // RELATION
+    // RELATE, UNRELATE: lists one after another, columns of packed little-endian u64: `froms` has
+    // one for each list; `counts`, packed u32, how many members of it; `members` all of them, in
+    // each list strictly rising; `stamps`, of relations with `recent` only, the place in the order
+    // of arrival that each member got (UNRELATE: had).
+    struct slice froms, counts, members, stamps;
 };
 
 // Bytes that op_append adds for `c`, exactly.

@@ -23,6 +23,7 @@ enum store_space {
     STORE_EXPIRY = 2, // [expiry ms, big-endian u64][space u8][key] -> "" ("expiry")
     STORE_LOGS = 3,   // keyspaces and logs ("logs"); rows as in commit/log_rows.c
     STORE_EVENTS = 4, // the logs of keyspaces whose timestamps the server gives ("events")
+    STORE_RELS = 5,   // relations and their lists ("relations"); rows as in commit/rel_rows.c
     STORE_SPACES
 };
 
