@@ -5,6 +5,11 @@
 
 #include "table/ids.h"
 
+// Without VARVE_PORTABLE, with which the tests build the portable code alone.
+#if defined(__x86_64__) && !defined(VARVE_PORTABLE)
+#define IDS_AVX2
+#endif
+
 enum {
     IDS_BITMAP = 127,      // the first byte of a bitmap
     IDS_PAYLOADS = 128,    // in the first byte of gaps
@@ -113,5 +118,22 @@ struct place gaps_seek(const struct gaps *g, uint64_t id);
 unsigned gaps_width(const uint64_t *ids, size_t n);
 // True if a bitmap is the form for these: see table/ids.h.
 bool bitmap_suits(const uint64_t *ids, size_t n);
+
+// ---- ids_avx2.c
+
+#ifdef IDS_AVX2
+// This processor can do what follows.
+static inline bool ids_fast(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+}
+// All for widths of 1 to IDS_LOAD_BITS.
+void fast_decode_gaps(const struct gaps *g, uint64_t id, size_t i, size_t n, uint8_t *out);
+void fast_decode_numbers(const struct gaps *g, const uint8_t *bits, unsigned w, size_t i, size_t n,
+                         uint8_t *out);
+// place: of the first id. True: found as gaps_seek does; else the id is not among the place->i
+// first.
+bool fast_seek(const struct gaps *g, uint64_t id, struct place *place);
+#endif
 
 #endif
