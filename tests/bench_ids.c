@@ -150,7 +150,8 @@ static void bytes(void)
 struct lists {
     size_t n; // ids a list
     uint64_t (*ids)[IDS_BLOCK];
-    uint8_t (*blocks)[IDS_BYTES_MAX];
+    uint8_t *blocks[LISTS]; // each on the heap
+    size_t caps[LISTS];
 };
 
 // Nanoseconds a unit, of which a round has `units`: the median round and, for a busy machine, the
@@ -217,7 +218,7 @@ static void bench_change(struct lists *l, uint64_t *rnd)
         uint64_t t1 = now_ns();
         for (size_t i = 0; i < LISTS; i++)
             if (taken[i] != UINT64_MAX)
-                adds += ids_add(l->blocks[i], IDS_BYTES_MAX, taken[i], 0) == IDS_DONE;
+                adds += ids_add(l->blocks[i], l->caps[i], taken[i], 0) == IDS_DONE;
         remove[r] = t1 - t;
         add[r] = now_ns() - t1;
     }
@@ -234,17 +235,22 @@ static void bench_blocks(size_t n, const struct range *r)
 {
     struct lists l = {.n = n};
     l.ids = calloc(LISTS, sizeof *l.ids);
-    l.blocks = calloc(LISTS, sizeof *l.blocks);
-    VERIFY(l.ids && l.blocks);
+    VERIFY(l.ids);
     uint64_t rnd = n;
     for (size_t i = 0; i < LISTS; i++)
         random_ids(l.ids[i], n, top_of(r, n), &rnd);
+    for (size_t i = 0; i < LISTS; i++) {
+        l.caps[i] = ids_pack_size(l.ids[i], NULL, n);
+        l.blocks[i] = malloc(l.caps[i]);
+        VERIFY(l.blocks[i]);
+    }
     printf("lists of %zu ids, %s:\n", n, r->name);
     bench_pack_decode(&l);
     bench_contains(&l, &rnd);
     bench_change(&l, &rnd);
+    for (size_t i = 0; i < LISTS; i++)
+        free(l.blocks[i]);
     free(l.ids);
-    free(l.blocks);
 }
 
 // ---- time of long lists

@@ -41,19 +41,6 @@ bool ids_has_payloads(const uint8_t *b)
     return b[0] & IDS_PAYLOADS;
 }
 
-// The end of the part of a run of w-bit numbers in which each is had by one load of 8 bytes: the
-// first bit of none of them lies at or past it.
-static inline size_t loads_end(const struct gaps *g, const uint8_t *bits, unsigned w)
-{
-    size_t bytes = (size_t)(g->end - bits);
-    return w <= IDS_LOAD_BITS && bytes >= 8 ? (bytes - 7) * 8 : 0;
-}
-
-static inline size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 struct place gaps_seek(const struct gaps *g, uint64_t id)
 {
     if (id <= g->first)

@@ -73,37 +73,43 @@ FAST INLINE void eight(const struct lanes *l, const uint8_t *p, __m256i *id, boo
     _mm256_storeu_si256((__m256i *)(out + 32), b);
 }
 
-FAST INLINE void decode(const uint8_t *bits, const uint8_t *end, unsigned w, size_t i, size_t n,
+FAST INLINE void decode(const struct gaps *g, const uint8_t *bits, unsigned w, size_t i, size_t n,
                         uint64_t id, bool sum, uint8_t *out)
 {
-    struct lanes l;
-    lanes_init(&l, (unsigned)(i * w & 7), w);
-    const uint8_t *p = bits + (i * w >> 3);
-    __m256i last = _mm256_set1_epi64x((long long)id);
-    for (; n >= 8 && (size_t)(end - p) >= l.need; n -= 8, p += w, out += 64)
-        eight(&l, p, &last, sum, out);
-    if (n == 0)
-        return;
-    // The last ones, from a copy with zeros after it.
-    uint8_t copy[128] = {0};
-    size_t left = (size_t)(end - p);
-    memcpy(copy, p, left < 64 ? left : 64);
-    for (p = copy; n >= 8; n -= 8, p += w, out += 64)
-        eight(&l, p, &last, sum, out);
-    uint8_t ids[64];
-    eight(&l, p, &last, sum, ids);
-    memcpy(out, ids, 8 * n);
+    if (n >= 16) {
+        struct lanes l;
+        lanes_init(&l, (unsigned)(i * w & 7), w);
+        const uint8_t *p = bits + (i * w >> 3);
+        __m256i last = _mm256_set1_epi64x((long long)id);
+        for (; n >= 8 && (size_t)(g->end - p) >= l.need; i += 8, n -= 8, p += w, out += 64)
+            eight(&l, p, &last, sum, out);
+        id = (uint64_t)_mm256_extract_epi64(last, 0);
+    }
+    uint64_t mask = low_bits(w);
+    size_t at = i * w;
+    size_t end = (i + n) * w;
+    size_t stop = least(end, loads_end(g, bits, w));
+    for (; at < stop; at += w, out += 8) {
+        uint64_t v = load64(bits + (at >> 3)) >> (at & 7) & mask;
+        id += v + 1;
+        store64(out, sum ? id : v);
+    }
+    for (; at < end; at += w, out += 8) {
+        uint64_t v = load_within(g->begin, g->end, bits + (at >> 3)) >> (at & 7) & mask;
+        id += v + 1;
+        store64(out, sum ? id : v);
+    }
 }
 
 FAST void fast_decode_gaps(const struct gaps *g, uint64_t id, size_t i, size_t n, uint8_t *out)
 {
-    decode(g->bits, g->end, g->w, i, n, id, true, out);
+    decode(g, g->bits, g->w, i, n, id, true, out);
 }
 
 FAST void fast_decode_numbers(const struct gaps *g, const uint8_t *bits, unsigned w, size_t i,
                               size_t n, uint8_t *out)
 {
-    decode(bits, g->end, w, i, n, 0, false, out);
+    decode(g, bits, w, i, n, 0, false, out);
 }
 
 // Sums gaps eight at a time; only those in which the id is found are looked at one by one.
@@ -138,5 +144,147 @@ FAST bool fast_seek(const struct gaps *g, uint64_t id, struct place *place)
     }
     *place = (struct place){.i = i, .before = before};
     return false;
+}
+
+// ---- packing
+
+// Four gaps: of v[0..5).
+FAST INLINE __m256i gaps4(const uint64_t *v)
+{
+    __m256i low = _mm256_loadu_si256((const __m256i *)v);
+    __m256i high = _mm256_loadu_si256((const __m256i *)(v + 1));
+    return _mm256_add_epi64(_mm256_sub_epi64(high, low), _mm256_set1_epi64x(-1));
+}
+
+FAST uint64_t fast_or_gaps(const uint64_t *ids, size_t n)
+{
+    __m256i all = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 5 <= n; i += 4)
+        all = _mm256_or_si256(all, gaps4(ids + i));
+    __m128i two = _mm_or_si128(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    uint64_t one = (uint64_t)_mm_cvtsi128_si64(two) | (uint64_t)_mm_extract_epi64(two, 1);
+    for (; i + 2 <= n; i++)
+        one |= ids[i + 1] - ids[i] - 1;
+    return one;
+}
+
+struct writer {
+    uint8_t *out;
+    uint64_t bits; // `filled` of them, less than 64, are not written yet
+    unsigned filled;
+};
+
+// w: 1 to 64.
+FAST INLINE void put(struct writer *to, uint64_t number, unsigned w)
+{
+    to->bits |= number << to->filled;
+    to->filled += w;
+    if (to->filled >= 64) {
+        store64(to->out, to->bits);
+        to->out += 8;
+        to->filled -= 64;
+        to->bits = number >> (w - to->filled - 1) >> 1;
+    }
+}
+
+// Numbers that fit are joined to 32 bits or more first, in vectors as far as that goes.
+FAST uint8_t *fast_write_gaps(uint8_t *out, const uint64_t *ids, size_t n, unsigned w)
+{
+    struct writer to = {.out = out};
+    size_t i = 0;
+    if (w <= 32) {
+        const __m256i up = _mm256_set_epi64x(w, 0, w, 0);
+        for (; i + 4 <= n; i += 4) {
+            __m256i v = _mm256_sllv_epi64(gaps4(ids + i), up);
+            v = _mm256_or_si256(v, _mm256_srli_si256(v, 8));
+            uint64_t a = (uint64_t)_mm_cvtsi128_si64(_mm256_castsi256_si128(v));
+            uint64_t b = (uint64_t)_mm_cvtsi128_si64(_mm256_extracti128_si256(v, 1));
+            if (w <= 16) {
+                put(&to, a | b << w << w, 4 * w);
+            } else {
+                put(&to, a, 2 * w);
+                put(&to, b, 2 * w);
+            }
+        }
+    }
+    for (; i < n; i++)
+        put(&to, ids[i + 1] - ids[i] - 1, w);
+    for (unsigned at = 0; at < to.filled; at += 8)
+        *to.out++ = (uint8_t)(to.bits >> at);
+    return to.out;
+}
+
+// ---- sets
+
+// Lanes of a vector of four to its front: for each set of lanes which halves go where.
+static const uint32_t front[16][8] = {
+    {0},
+    {0, 1},
+    {2, 3},
+    {0, 1, 2, 3},
+    {4, 5},
+    {0, 1, 4, 5},
+    {2, 3, 4, 5},
+    {0, 1, 2, 3, 4, 5},
+    {6, 7},
+    {0, 1, 6, 7},
+    {2, 3, 6, 7},
+    {0, 1, 2, 3, 6, 7},
+    {4, 5, 6, 7},
+    {0, 1, 4, 5, 6, 7},
+    {2, 3, 4, 5, 6, 7},
+    {0, 1, 2, 3, 4, 5, 6, 7},
+};
+
+// Four ids of each run at a time, each held against each; then whichever four end first are left,
+// both if they end alike. What was found of the four of a waits until those are left: so what is in
+// the buffer and in `out` is never more than the ids of a that were left, and out may be a.
+FAST size_t fast_intersect(const uint64_t *a, size_t na, size_t *at_a, const uint64_t *b, size_t nb,
+                           size_t *at_b, uint64_t *out)
+{
+    enum { BUFFER = 64 };
+    uint64_t buffer[BUFFER + 8];
+    size_t buffered = 0;
+    size_t n = 0;
+    size_t i = 0;
+    size_t j = 0;
+    unsigned found = 0; // lanes of the four of a
+    while (i + 4 <= na && j + 4 <= nb) {
+        __m256i va = _mm256_loadu_si256((const __m256i *)(a + i));
+        __m256i vb = _mm256_loadu_si256((const __m256i *)(b + j));
+        __m256i e0 = _mm256_cmpeq_epi64(va, vb);
+        __m256i e1 = _mm256_cmpeq_epi64(va, _mm256_permute4x64_epi64(vb, 0x39));
+        __m256i e2 = _mm256_cmpeq_epi64(va, _mm256_permute4x64_epi64(vb, 0x4e));
+        __m256i e3 = _mm256_cmpeq_epi64(va, _mm256_permute4x64_epi64(vb, 0x93));
+        __m256i e = _mm256_or_si256(_mm256_or_si256(e0, e1), _mm256_or_si256(e2, e3));
+        found |= (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(e));
+        uint64_t last_a = a[i + 3];
+        uint64_t last_b = b[j + 3];
+        unsigned left = 0u - (last_a <= last_b); // all bits if the four of a are left
+        unsigned take = found & left;
+        found &= ~left;
+        __m256i to_front = _mm256_loadu_si256((const __m256i *)front[take]);
+        _mm256_storeu_si256((__m256i *)(buffer + buffered),
+                            _mm256_permutevar8x32_epi32(va, to_front));
+        buffered += (unsigned)__builtin_popcount(take);
+        i += left & 4;
+        j += (size_t)(last_b <= last_a) * 4;
+        if (buffered >= BUFFER) {
+            memcpy(out + n, buffer, BUFFER * sizeof *out);
+            memcpy(buffer, buffer + BUFFER, 4 * sizeof *out);
+            n += BUFFER;
+            buffered -= BUFFER;
+        }
+    }
+    // Those of a's last four that were found in what is left of b: ids of a up to the last of them
+    // are done with.
+    for (; found; found >>= 1, i++)
+        if (found & 1)
+            buffer[buffered++] = a[i];
+    memcpy(out + n, buffer, buffered * sizeof *out);
+    *at_a = i;
+    *at_b = j;
+    return n + buffered;
 }
 #endif
