@@ -321,11 +321,151 @@ static void changes_follow_the_model(void **state)
     free(m);
 }
 
+// ---- sets
+
+// Rising ids in a heap block of exact size, as out of a range of `spread` ids for each.
+static uint64_t *make_run(size_t n, uint64_t low, uint64_t spread, uint64_t *rnd)
+{
+    uint64_t *v = malloc(n * sizeof *v + (n == 0));
+    assert_non_null(v);
+    uint64_t id = low;
+    for (size_t i = 0; i < n; i++) {
+        id += next_random(rnd) % (2 * spread - 1) + (i > 0);
+        v[i] = id;
+    }
+    return v;
+}
+
+enum { BOTH = 1, ONLY_A = 2, ONLY_B = 4 }; // which ids a set takes
+
+// Naive: every id of either run, in order, is looked for in each.
+static size_t naive(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, unsigned takes,
+                    uint64_t *out)
+{
+    size_t n = 0;
+    for (size_t i = 0, j = 0; i < na || j < nb;) {
+        uint64_t id = j == nb || (i < na && a[i] < b[j]) ? a[i] : b[j];
+        bool of_a = i < na && a[i] == id;
+        bool of_b = j < nb && b[j] == id;
+        if (takes & (of_a && of_b ? BOTH : of_a ? ONLY_A : ONLY_B))
+            out[n++] = id;
+        i += of_a;
+        j += of_b;
+    }
+    return n;
+}
+
+typedef size_t (*set_fn)(const uint64_t *, size_t, const uint64_t *, size_t, uint64_t *);
+
+static void set_is(set_fn fn, unsigned takes, const uint64_t *a, size_t na, const uint64_t *b,
+                   size_t nb)
+{
+    size_t room = takes == BOTH ? (na < nb ? na : nb) : takes & ONLY_B ? na + nb : na;
+    uint64_t *expect = malloc((na + nb + 1) * sizeof *expect);
+    uint64_t *got = malloc(room * sizeof *got + (room == 0));
+    uint64_t *in_place = malloc(na * sizeof *in_place + (na == 0));
+    assert_true(expect && got && in_place);
+    size_t n = naive(a, na, b, nb, takes, expect);
+    assert_int_equal(fn(a, na, b, nb, got), n);
+    if (n)
+        assert_memory_equal(got, expect, n * sizeof *got);
+    if (!(takes & ONLY_B)) {
+        if (na)
+            memcpy(in_place, a, na * sizeof *in_place);
+        assert_int_equal(fn(in_place, na, b, nb, in_place), n);
+        if (n)
+            assert_memory_equal(in_place, expect, n * sizeof *in_place);
+    }
+    free(expect);
+    free(got);
+    free(in_place);
+}
+
+static void sets_are(const uint64_t *a, size_t na, const uint64_t *b, size_t nb)
+{
+    set_is(ids_intersect_runs, BOTH, a, na, b, nb);
+    set_is(ids_union_runs, BOTH | ONLY_A | ONLY_B, a, na, b, nb);
+    set_is(ids_minus_runs, ONLY_A, a, na, b, nb);
+}
+
+static void runs_combine(void **state)
+{
+    uint64_t rnd = test_seed();
+    static const size_t counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 64, 65, 200, 256, 700};
+    enum { COUNTS = sizeof counts / sizeof *counts };
+    for (unsigned i = 0; i < 12000; i++) {
+        size_t na = counts[next_random(&rnd) % COUNTS];
+        size_t nb = counts[next_random(&rnd) % COUNTS];
+        uint64_t low = next_random(&rnd) % 4 ? next_random(&rnd) % 1000 : UINT64_MAX / 2 - 500;
+        uint64_t other = next_random(&rnd) % 8 ? low : low + 1000 * (next_random(&rnd) % 1000);
+        static const uint64_t spreads[] = {1, 2, 3, 10, 1000, UINT64_C(1) << 50};
+        uint64_t *a = make_run(na, low, spreads[next_random(&rnd) % 6], &rnd);
+        uint64_t *b = make_run(nb, other, spreads[next_random(&rnd) % 6], &rnd);
+        sets_are(a, na, b, nb);
+        sets_are(a, na, a, na);
+        // Nested: every third of a.
+        size_t nc = 0;
+        uint64_t *c = malloc(na * sizeof *c + 1);
+        assert_non_null(c);
+        for (size_t k = 0; k < na; k += 3)
+            c[nc++] = a[k];
+        sets_are(a, na, c, nc);
+        sets_are(c, nc, a, na);
+        free(a);
+        free(b);
+        free(c);
+    }
+}
+
+// A block of each form, of ids near `low`.
+static uint8_t *random_block(struct model *m, uint64_t low, uint64_t *rnd)
+{
+    bool dense = next_random(rnd) % 2;
+    size_t n = 1 + next_random(rnd) % (dense ? 5000 : IDS_BLOCK);
+    uint64_t *run =
+        make_run(n, low, dense ? 1 + next_random(rnd) % 4 : 1 + next_random(rnd) % 400, rnd);
+    m->n = ids_cut(run, n, false);
+    memcpy(m->ids, run, m->n * sizeof *run);
+    free(run);
+    size_t size;
+    return pack(m->ids, NULL, m->n, &size);
+}
+
+static void blocks_intersect(void **state)
+{
+    uint64_t rnd = test_seed();
+    struct model *a = calloc(1, sizeof *a);
+    struct model *b = calloc(1, sizeof *b);
+    uint64_t *expect = malloc(IDS_MOST * sizeof *expect);
+    assert_true(a && b && expect);
+    for (unsigned i = 0; i < 4000; i++) {
+        uint64_t low = next_random(&rnd) % 3 ? next_random(&rnd) % 100000 : UINT64_MAX - 30000000;
+        uint8_t *x = random_block(a, low, &rnd);
+        uint8_t *y = random_block(b, low + next_random(&rnd) % 2000, &rnd);
+        size_t n = naive(a->ids, a->n, b->ids, b->n, BOTH, expect);
+        size_t room = a->n < b->n ? a->n : b->n;
+        uint8_t *got = malloc(8 * room + 1);
+        assert_non_null(got);
+        assert_int_equal(ids_intersect(x, y, got + 1), n);
+        assert_true(n == 0 || memcmp(got + 1, expect, 8 * n) == 0);
+        assert_int_equal(ids_intersect(y, x, got + 1), n);
+        assert_true(n == 0 || memcmp(got + 1, expect, 8 * n) == 0);
+        free(got);
+        free(x);
+        free(y);
+    }
+    free(a);
+    free(b);
+    free(expect);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_widths_and_counts),
         cmocka_unit_test(changes_follow_the_model),
+        cmocka_unit_test(runs_combine),
+        cmocka_unit_test(blocks_intersect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
