@@ -290,8 +290,7 @@ static struct rel_slot *slot_gap(const struct rel_table *t, struct rel_slot *slo
     return slot < table_slots(t) + t->total ? slot : NULL;
 }
 
-struct rel_slot *slot_insert(struct rel_shard *s, struct rel_table *t, uint64_t hash,
-                             uint64_t word)
+struct rel_slot *slot_insert(struct rel_shard *s, struct rel_table *t, uint64_t hash, uint64_t word)
 {
     VERIFY(word);
     // Rather crowded than refused.
@@ -486,6 +485,24 @@ uint64_t block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *pa
 void block_free(struct rel_shard *s, uint64_t word)
 {
     slab_free(&s->heap, word_object(word), word_size(word));
+}
+
+size_t ids_below(const uint64_t *ids, size_t n, uint64_t limit)
+{
+    size_t step = 1, low = 0;
+    while (low + step <= n && ids[low + step - 1] < limit) {
+        low += step;
+        step *= 2;
+    }
+    size_t high = low + step <= n ? low + step - 1 : n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (ids[mid] < limit)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
 }
 
 // ---- sequences

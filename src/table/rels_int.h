@@ -134,11 +134,11 @@ struct __attribute__((aligned(64))) rel_shard {
 };
 
 struct rels {
-    uint64_t keys[4];      // of the permutation's rounds
+    uint64_t keys[4];       // of the permutation's rounds
     uint64_t multiplier[4]; // odd
     bool complete;
     struct pool *pool;
-    _Atomic uint8_t known[RELS_TABLES]; // 0: not, 1: without payloads, 2: with
+    _Atomic uint8_t known[RELS_TABLES];  // 0: not, 1: without payloads, 2: with
     _Alignas(64) _Atomic uint64_t bytes; // sums, each shard off by less than COUNT_STEP
     _Atomic uint64_t unwritten;
     struct rel_shard shards[RELS_SHARDS];
@@ -169,8 +169,7 @@ static inline uint64_t word_make(enum word_kind kind, const void *object, size_t
 
 static inline uint64_t word_first(uint64_t word)
 {
-    return word_kind(word) == WORD_ONE ? word >> WORD_SHIFT
-                                       : word >> WORD_SHIFT & (TWO_LIMIT - 1);
+    return word_kind(word) == WORD_ONE ? word >> WORD_SHIFT : word >> WORD_SHIFT & (TWO_LIMIT - 1);
 }
 
 static inline uint64_t word_second(uint64_t word)
@@ -218,6 +217,14 @@ static inline struct rel_shard *numbered_shard(struct rels *r, unsigned shard)
     return &r->shards[shard];
 }
 
+// The first hash of those at or past `hash` that a shard may hold. False: none.
+static inline bool hash_in_shard(unsigned shard, uint64_t *hash)
+{
+    if (rels_shard(*hash) < shard)
+        *hash = (uint64_t)shard << 58;
+    return rels_shard(*hash) == shard;
+}
+
 static inline struct rel_table *shard_table(const struct rel_shard *s, uint32_t table)
 {
     return atomic_load_explicit(&s->tables[table], memory_order_acquire);
@@ -262,6 +269,14 @@ uint64_t block_new(struct rel_shard *s, const void *bytes, size_t n);
 // A block of these, as ids_cut gave them. 0: memory is out.
 uint64_t block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *payloads, size_t n);
 void block_free(struct rel_shard *s, uint64_t word);
+
+// How many of the first n rising ids are below this: steps that double, then halves.
+size_t ids_below(const uint64_t *ids, size_t n, uint64_t limit);
+
+// ---- rels_change.c
+
+// The word of a list that fits in its slot, without marks; 0: it does not.
+uint64_t list_inline(const struct rel_table *t, const uint64_t *ids, size_t n);
 
 // ---- rels_long.c
 

@@ -126,8 +126,23 @@ static bool push_leaf(struct long_build *b, uint32_t instead, const struct rel_c
     return true;
 }
 
+// How many of the old leaf's lows the store below may have and the new chunks do not.
+static size_t lows_going(const struct long_build *b, const struct rel_leaf *old)
+{
+    size_t going = 0, i = 0;
+    for (uint64_t o = 0; o < old->count; o++) {
+        while (i < b->n && b->at[i].low < old->at[o].low)
+            i++;
+        if (old->at[o].word & WORD_STORED && (i == b->n || b->at[i].low != old->at[o].low))
+            going++;
+    }
+    return going;
+}
+
 bool build_leaf(struct long_build *b, const struct rel_long *l, uint32_t instead)
 {
+    if (l->leaves)
+        b->gone += lows_going(b, long_dir(l)[instead].leaf);
     size_t parts = b->n <= LEAF_MOST ? 1 : (b->n + LEAF_FILL - 1) / LEAF_FILL;
     size_t done = 0;
     for (size_t i = 0; i < parts; i++) {
@@ -141,8 +156,6 @@ bool build_leaf(struct long_build *b, const struct rel_long *l, uint32_t instead
         done += n;
     }
     b->n = 0;
-    if (l->leaves)
-        b->gone += long_dir(l)[instead].leaf->count;
     return true;
 }
 
