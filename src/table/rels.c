@@ -22,7 +22,7 @@ static void tell(_Atomic uint64_t *sum, uint64_t *told, uint64_t now)
     *told = now;
 }
 
-void shard_tell(struct rels *r, struct rel_shard *s)
+void rels_tell(struct rels *r, struct rel_shard *s)
 {
     tell(&r->bytes, &s->told_bytes, shard_bytes(s));
     tell(&r->unwritten, &s->told_unwritten, s->unwritten);
@@ -448,7 +448,7 @@ static void long_free(struct rel_shard *s, uint64_t word)
     for (uint32_t i = 0; i < l->leaves; i++) {
         struct rel_leaf *leaf = dir[i].leaf;
         for (uint64_t j = 0; j < leaf->count; j++)
-            block_free(s, leaf->at[j].word);
+            rel_block_free(s, leaf->at[j].word);
         slab_free(&s->heap, leaf, sizeof *leaf + leaf->count * sizeof leaf->at[0]);
     }
     if (l->dir)
@@ -461,12 +461,12 @@ static void long_free(struct rel_shard *s, uint64_t word)
 void list_free(struct rel_shard *s, uint64_t word)
 {
     if (word_kind(word) == WORD_BLOCK)
-        block_free(s, word);
+        rel_block_free(s, word);
     else if (word_kind(word) == WORD_LONG)
         long_free(s, word);
 }
 
-uint64_t block_new(struct rel_shard *s, const void *bytes, size_t n)
+uint64_t rel_block_new(struct rel_shard *s, const void *bytes, size_t n)
 {
     VERIFY(n <= IDS_BYTES_MAX);
     void *p = slab_alloc(&s->heap, n);
@@ -476,13 +476,14 @@ uint64_t block_new(struct rel_shard *s, const void *bytes, size_t n)
     return word_make(WORD_BLOCK, p, slab_usable(p, n));
 }
 
-uint64_t block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *payloads, size_t n)
+uint64_t rel_block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *payloads,
+                        size_t n)
 {
     uint8_t bytes[IDS_BYTES_MAX];
-    return block_new(s, bytes, ids_pack(ids, payloads, n, bytes));
+    return rel_block_new(s, bytes, ids_pack(ids, payloads, n, bytes));
 }
 
-void block_free(struct rel_shard *s, uint64_t word)
+void rel_block_free(struct rel_shard *s, uint64_t word)
 {
     slab_free(&s->heap, word_object(word), word_size(word));
 }

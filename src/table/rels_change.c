@@ -164,7 +164,7 @@ static uint64_t list_make(const struct change *c, const struct run *run)
     if (word)
         return word;
     if (ids_cut(run->ids, run->n, run->payloads) == run->n)
-        return block_pack(c->s, run->ids, run->payloads, run->n);
+        return rel_block_pack(c->s, run->ids, run->payloads, run->n);
     struct rel_long *l = long_new(c->s, &word);
     if (!l)
         return 0;
@@ -220,10 +220,10 @@ static uint64_t block_shrink(struct rel_shard *s, uint64_t word)
     size_t n = ids_size(word_block(word));
     if (n > word_size(word) / 4 * 3)
         return word;
-    uint64_t moved = block_new(s, word_block(word), n);
+    uint64_t moved = rel_block_new(s, word_block(word), n);
     if (!moved)
         return word;
-    block_free(s, word);
+    rel_block_free(s, word);
     return moved | (word & WORD_MARKS);
 }
 
@@ -274,7 +274,7 @@ static void chunk_replace(struct rel_shard *s, struct rel_long *l, struct rel_ch
     uint64_t old = chunk->word;
     // Captured or not: what was copied is not what is here now.
     chunk_dirty(l, chunk, word | (old & WORD_STORED));
-    block_free(s, old);
+    rel_block_free(s, old);
 }
 
 // Joins two neighbours of a leaf where both are thin; without memory for that they stay.
@@ -320,7 +320,7 @@ static bool join_back(const struct change *c, struct long_build *b, const struct
         memcpy(payloads + n, made->payloads, made->n * sizeof *payloads);
     b->n--;
     if (before.word & WORD_NEW)
-        block_free(c->s, before.word);
+        rel_block_free(c->s, before.word);
     *joined = true;
     return build_run(b, before.low, ids, c->t->payloads ? payloads : NULL, n + made->n, false);
 }
@@ -454,7 +454,7 @@ static enum err long_repack(struct change *c, struct rel_slot *slot, struct rel_
     if (!change_run(c, &x, &c->in))
         return ERR_NO_MEMORY;
     *again = x.made.n == 0 || ids_cut(x.made.ids, x.made.n, x.made.payloads) < x.made.n;
-    uint64_t word = *again ? 0 : block_pack(c->s, x.made.ids, x.made.payloads, x.made.n);
+    uint64_t word = *again ? 0 : rel_block_pack(c->s, x.made.ids, x.made.payloads, x.made.n);
     free(x.heap);
     if (*again)
         return ERR_OK;
@@ -507,7 +507,7 @@ static enum err change(struct rels *r, struct change *c, struct rel_slot *slot, 
     enum err e = kind == WORD_LONG                    ? change_long(c, slot)
                  : kind == WORD_BLOCK && c->in.n == 1 ? change_block(c, slot)
                                                       : change_short(c, slot, hash);
-    shard_tell(r, c->s);
+    rels_tell(r, c->s);
     return e;
 }
 

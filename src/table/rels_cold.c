@@ -93,7 +93,7 @@ uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target)
         uint64_t over = shard_bytes(s) - target; // meaningless, and not used, when at the target
         goal = over < in_use(s) ? in_use(s) - over : 0;
     }
-    shard_tell(r, s);
+    rels_tell(r, s);
     uint64_t after = shard_bytes(s);
     return after < before ? before - after : 0;
 }
@@ -191,7 +191,7 @@ bool rels_compact(struct rels *r, unsigned shard)
     if (!s->compacting && (idle <= s->heap.bytes / WASTE || !compact_begin(s)))
         return false;
     bool more = compact_steps(s, COMPACT_STEPS);
-    shard_tell(r, s);
+    rels_tell(r, s);
     return more;
 }
 

@@ -243,7 +243,7 @@ static inline uint64_t shard_bytes(const struct rel_shard *s)
 // ---- rels.c
 
 // Brings the global counters up to date; after anything that changed the shard's memory.
-void shard_tell(struct rels *r, struct rel_shard *s);
+void rels_tell(struct rels *r, struct rel_shard *s);
 // The table's part of a shard, made if it is not there. NULL: memory is out.
 struct rel_table *table_make(struct rels *r, struct rel_shard *s, uint32_t table);
 // The slot of a list, or NULL.
@@ -265,10 +265,11 @@ void list_uncount(struct rel_shard *s, struct rel_table *t, uint64_t word);
 // Frees what a word refers to.
 void list_free(struct rel_shard *s, uint64_t word);
 // A block with these bytes. 0: memory is out.
-uint64_t block_new(struct rel_shard *s, const void *bytes, size_t n);
+uint64_t rel_block_new(struct rel_shard *s, const void *bytes, size_t n);
 // A block of these, as ids_cut gave them. 0: memory is out.
-uint64_t block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *payloads, size_t n);
-void block_free(struct rel_shard *s, uint64_t word);
+uint64_t rel_block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *payloads,
+                        size_t n);
+void rel_block_free(struct rel_shard *s, uint64_t word);
 
 // How many of the first n rising ids are below this: steps that double, then halves.
 size_t ids_below(const uint64_t *ids, size_t n, uint64_t limit);

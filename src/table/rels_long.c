@@ -84,7 +84,7 @@ bool build_chunk(struct long_build *b, struct rel_chunk chunk)
 {
     if (!grow(&b->at, b->n, &b->cap, sizeof *b->at)) {
         if (chunk.word & WORD_NEW)
-            block_free(b->s, chunk.word);
+            rel_block_free(b->s, chunk.word);
         return false;
     }
     b->at[b->n++] = chunk;
@@ -98,7 +98,7 @@ bool build_run(struct long_build *b, uint64_t low, const uint64_t *ids, const ui
         size_t k = ids_cut(ids, n, payloads != NULL);
         if (fill && k < IDS_BLOCK)
             k = n < IDS_BLOCK ? n : IDS_BLOCK;
-        uint64_t word = block_pack(b->s, ids, payloads, k);
+        uint64_t word = rel_block_pack(b->s, ids, payloads, k);
         if (!word || !build_chunk(b, (struct rel_chunk){low, word | WORD_DIRTY | WORD_NEW}))
             return false;
         ids += k;
@@ -163,7 +163,7 @@ static void free_new(struct rel_shard *s, const struct rel_chunk *at, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (at[i].word & WORD_NEW)
-            block_free(s, at[i].word);
+            rel_block_free(s, at[i].word);
 }
 
 static void leaf_free(struct rel_shard *s, struct rel_leaf *leaf)
@@ -212,7 +212,7 @@ static void leaf_leave(struct long_build *b, struct rel_long *l, const struct re
             gone_add(l, was.low);
         l->unwritten -= chunk_weight(was.word);
         l->chunks--;
-        block_free(b->s, was.word);
+        rel_block_free(b->s, was.word);
     }
 }
 

@@ -271,7 +271,7 @@ static enum err combine_narrow(struct combining *c, struct walk **lists, size_t 
     if (!first->block)
         return ERR_OK;
     if (c->has_after)
-        walk_reach(first, c->after);
+        walk_reach(first, c->after + 1);
     for (bool go_on = true; go_on;) {
         size_t others = 1;
         size_t got;
@@ -341,7 +341,7 @@ static enum err join_init(struct combining *c, struct join *j, struct walk **lis
     for (size_t i = 0; i < n; i++) {
         j->feeds[i].w = lists[i];
         if (lists[i]->block && c->has_after)
-            walk_reach(lists[i], c->after);
+            walk_reach(lists[i], c->after + 1);
         enum err e = feed_load(c, &j->feeds[i]);
         if (e)
             return e;

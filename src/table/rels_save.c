@@ -111,7 +111,7 @@ bool rels_capture(struct rels *r, unsigned shard, uint32_t table, uint64_t *curs
     for (; slot && t->dirty; slot = slot_at(t, slot + 1)) {
         if (c.bytes >= max_bytes || ++steps > CAPTURE_SLOTS) {
             *cursor = slot->hash;
-            shard_tell(r, s);
+            rels_tell(r, s);
             return false;
         }
         if (!(slot->word & WORD_DIRTY))
@@ -122,7 +122,7 @@ bool rels_capture(struct rels *r, unsigned shard, uint32_t table, uint64_t *curs
         slot->word |= WORD_CAPTURED;
         list_count(s, t, slot->word);
     }
-    shard_tell(r, s);
+    rels_tell(r, s);
     return true;
 }
 
@@ -182,7 +182,7 @@ void rels_captured(struct rels *r, unsigned shard, bool written)
         }
         slots_shrink(s, t);
     }
-    shard_tell(r, s);
+    rels_tell(r, s);
 }
 
 // ---- images
@@ -296,7 +296,7 @@ static uint64_t image_long(struct rel_shard *s, const struct rels_image *m)
     bool ok = true;
     for (size_t i = 0; i < m->chunks_n && ok; i++) {
         const struct image_chunk *c = &m->chunks[i];
-        uint64_t block = block_new(s, m->bytes + c->at, c->n);
+        uint64_t block = rel_block_new(s, m->bytes + c->at, c->n);
         ok = block && build_chunk(&b, (struct rel_chunk){c->low, block | WORD_STORED | WORD_NEW});
     }
     if (!ok || !build_leaf(&b, l, 0) || !build_commit(&b, l)) {
@@ -321,7 +321,7 @@ static uint64_t image_list(struct rel_shard *s, const struct rel_table *t,
         if (word)
             return word;
     }
-    return block_new(s, m->bytes, m->bytes_n);
+    return rel_block_new(s, m->bytes, m->bytes_n);
 }
 
 static enum err install(struct rels *r, const struct rels_image *m)
@@ -342,7 +342,7 @@ static enum err install(struct rels *r, const struct rels_image *m)
         list_free(s, word);
         e = ERR_NO_MEMORY;
     }
-    shard_tell(r, s);
+    rels_tell(r, s);
     return e;
 }
 
