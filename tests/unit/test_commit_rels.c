@@ -48,6 +48,10 @@ struct fix {
     struct model m;
     bool small; // memory
     bool fatal;
+    struct store_ops ops, store_ops; // the store's, with what goes on meanwhile, and its own
+    bool meddles;                    // test_model wants that
+    bool meddling;                   // it goes on now, and has nothing else going on meanwhile
+    bool outdated;                   // a list changed while it was read
     unsigned serial;
 };
 
@@ -65,11 +69,21 @@ static void fatal(void *arg, const char *what)
     ((struct fix *)arg)->fatal = true;
 }
 
+static enum err meddle_commit(struct store_writer *w, struct errmsg *msg);
+static enum err meddle_get(struct store *s, enum store_space space, struct slice key,
+                           bool memory_only, struct buf *out);
+static struct fix *meddler;
+
 static void open_it(struct fix *f)
 {
     struct errmsg msg = {0};
     if (commit_open(&f->c, &f->o, NULL, &msg))
         fail_msg("open: %s", msg.text);
+    meddler = f;
+    f->ops = f->store_ops = *f->c->store->ops;
+    f->ops.commit = meddle_commit;
+    f->ops.get = meddle_get;
+    f->c->store->ops = &f->ops;
     if (f->small) // whatever is clean goes
         f->c->table_limit = 1000;
 }
@@ -383,6 +397,83 @@ static void fail_checkpoint(struct fix *f)
     atomic_store(&f->c->checkpoint_error, ERR_OK); // writes are not refused for it
 }
 
+// ---- what goes on while a checkpoint is written, and while a list is read below
+
+// Adds or removes one member, unless there is no room or the list is not in memory.
+static void change_one(struct fix *f, int r, size_t from)
+{
+    size_t m = below(f, MEMBERS);
+    uint32_t *stamp = &f->m.stamp[r][from][m];
+    struct rel_group g = {f->froms[from], (const uint8_t *)&f->members[m], 1, 0};
+    struct rel_edit edit = {.relation = slice_str(rels[r].name), .groups = &g, .count = 1};
+    struct txn_op op = {.kind = *stamp ? TXN_UNRELATE : TXN_RELATE, .edit = &edit};
+    struct txn t = {.ops = &op, .count = 1};
+    struct errmsg msg;
+    uint64_t dep;
+    enum err e = commit_txn(f->c, &t, &dep, &msg), got = ERR_OK;
+    if (e == ERR_COLD && !commit_txn_fetch(f->c, &t, fetched, &got) && !got)
+        e = commit_txn(f->c, &t, &dep, &msg);
+    if (e)
+        return;
+    assert_int_equal(g.changed, 1);
+    *stamp = *stamp ? 0 : ++f->m.stamps;
+}
+
+static enum err meddle_commit(struct store_writer *w, struct errmsg *msg)
+{
+    struct fix *f = meddler;
+    bool mine = f->meddles && !f->meddling;
+    f->meddling = f->meddling || mine;
+    for (int i = 0; mine && i < 3; i++) // captured, not yet visible
+        change_one(f, (int)below(f, RELS), below(f, 5));
+    enum err e = f->store_ops.commit(w, msg);
+    for (int i = 0; mine && i < 3; i++) // visible, and nobody knows yet
+        change_one(f, (int)below(f, RELS), below(f, 5));
+    f->meddling = !mine && f->meddling;
+    return e;
+}
+
+// The list that was read changes, goes below and is evicted before what was read is put in place.
+static void outdate(struct fix *f, struct slice key)
+{
+    struct errmsg msg = {0};
+    struct rels_row row;
+    uint32_t table;
+    size_t from = 0;
+    if (!rel_row_of(key, (struct slice){NULL, 0}, &table, &row) || table % 4 != REL_FORWARD)
+        return;
+    while (from < FROMS && f->froms[from] != rels_from(f->c->rels, row.hash))
+        from++;
+    struct slice name = relation_name(relation_of_id(f->c, table / 4));
+    int r = 0;
+    while (r < RELS && !slice_equal(name, slice_str(rels[r].name)))
+        r++;
+    if (from == FROMS || r == RELS || commit_flush(f->c))
+        return;
+    change_one(f, r, from);
+    ERR_IGNORE(commit_flush(f->c));
+    if (commit_checkpoint(f->c, &msg))
+        return;
+    rels_lock(f->c->rels, rels_shard(row.hash));
+    (void)rels_evict(f->c->rels, rels_shard(row.hash), 0);
+    (void)rels_evict(f->c->rels, rels_shard(row.hash), 0);
+    rels_unlock(f->c->rels, rels_shard(row.hash));
+}
+
+static enum err meddle_get(struct store *s, enum store_space space, struct slice key,
+                           bool memory_only, struct buf *out)
+{
+    struct fix *f = meddler;
+    enum err e = f->store_ops.get(s, space, key, memory_only, out);
+    // A read that may block holds no lock.
+    if (memory_only || space != STORE_RELS || !f->meddles || f->meddling || below(f, 8))
+        return e;
+    f->meddling = f->outdated = true;
+    outdate(f, key);
+    f->meddling = false;
+    return e;
+}
+
 // ---- reading
 
 static int rel_of(struct fix *f, bool reverse)
@@ -416,6 +507,7 @@ static struct rel_ref ref(struct fix *f, int r, bool reverse, size_t which)
     return got;
 }
 
+// ERR_AGAIN: the list is not any more what the model said before.
 #define WARMLY(f, e, refs, n, call)                                       \
     do {                                                                  \
         enum err got_ = ERR_OK;                                           \
@@ -424,7 +516,9 @@ static struct rel_ref ref(struct fix *f, int r, bool reverse, size_t which)
             break;                                                        \
         assert_ok(commit_rel_fetch((f)->c, (refs), (n), fetched, &got_)); \
         assert_ok(got_);                                                  \
-    } while (1)
+        if ((f)->outdated)                                                \
+            (e) = ERR_AGAIN;                                              \
+    } while ((e) == ERR_COLD)
 
 static int by_stamp_falling(const void *a, const void *b)
 {
@@ -457,6 +551,7 @@ static void check_pages(struct fix *f, int r, bool reverse, size_t which, enum r
         want[n - 1 - i] = t;
     }
     struct rel_page page = {.more = true};
+    f->outdated = false;
     while (page.more) {
         struct buf b;
         struct errmsg msg = {0};
@@ -465,6 +560,10 @@ static void check_pages(struct fix *f, int r, bool reverse, size_t which, enum r
         buf_init(&b, 1 << 20);
         assert_ok(buf_append(&b, "abc", 3)); // what is there stays
         WARMLY(f, e, &one, 1, commit_rel_page(f->c, &one, &q, &b, &page, &dep, &msg));
+        if (e == ERR_AGAIN) {
+            buf_release(&b);
+            return;
+        }
         if (e)
             fail_msg("page: %s", msg.text);
         assert_int_equal(page.total, n);
@@ -491,13 +590,18 @@ static void check_contains(struct fix *f, int r, bool reverse, size_t which)
         ids[i] = has && below(f, 2) ? list[below(f, has)] : f->members[below(f, MEMBERS)];
     struct rel_ref one = ref(f, r, reverse, which);
     enum err e;
+    f->outdated = false;
     WARMLY(f, e, &one, 1,
            commit_rel_contains(f->c, &one, (const uint8_t *)ids, count, found, &dep));
+    if (e == ERR_AGAIN)
+        return;
     assert_ok(e);
     for (size_t i = 0; i < count; i++)
         assert_int_equal(found[i],
                          has && bsearch(&ids[i], list, has, sizeof *list, by_number) != NULL);
     WARMLY(f, e, &one, 1, commit_rel_count(f->c, &one, &n, &dep));
+    if (e == ERR_AGAIN)
+        return;
     assert_ok(e);
     assert_int_equal(n, has);
 }
@@ -533,6 +637,7 @@ static void check_combination(struct fix *f)
     bool has_after = false;
     uint64_t after = 0;
     struct rel_page page = {.more = true};
+    f->outdated = false;
     while (page.more) {
         struct buf b;
         uint64_t dep, id;
@@ -540,6 +645,10 @@ static void check_combination(struct fix *f)
         buf_init(&b, 1 << 20);
         WARMLY(f, e, refs, n,
                commit_rel_combine(f->c, how, refs, n, has_after, after, max, &b, &page, &dep));
+        if (e == ERR_AGAIN) {
+            buf_release(&b);
+            return;
+        }
         assert_ok(e);
         assert_int_equal(buf_len(&b), 8 * page.count);
         assert_true(page.count <= max);
@@ -637,6 +746,7 @@ static void check_deps(struct fix *f)
     size_t from = below(f, FROMS);
     uint64_t id = below(f, UINT64_MAX), n, dep, made;
     struct errmsg msg = {0};
+    f->meddles = false; // later changes would be what answers rest on
     for (int r = 0; r < RELS; r++)
         for (int adds = 1; adds >= 0; adds--) {
             struct rel_group g = {f->froms[from], (const uint8_t *)&id, 1, 0};
@@ -675,6 +785,7 @@ static void check_deps(struct fix *f)
             assert_int_equal(dep, 0);
             f->m.stamps++;
         }
+    f->meddles = true;
 }
 
 static void restart(struct fix *f)
@@ -698,6 +809,7 @@ static void test_model(void **state)
 {
     struct fix *f = *state;
     declare(f);
+    f->meddles = true;
     for (int round = 0; round < 2500; round++) {
         switch (below(f, 24)) {
         case 0:
