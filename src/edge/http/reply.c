@@ -158,6 +158,12 @@ void reply_error(struct request *rq, unsigned status, const char *text, const ch
     reply_text(rq, "}");
 }
 
+enum conn_verdict reply_refused(struct request *rq, unsigned status, const struct errmsg *m)
+{
+    reply_error(rq, status, m->text, status == 503 ? "Retry-After: 1\r\n" : NULL);
+    return CONN_MORE;
+}
+
 void reply_err(struct request *rq, enum err e, const struct errmsg *msg)
 {
     const char *text = msg && msg->text[0] ? msg->text : err_text(e);
