@@ -283,7 +283,7 @@ MUST_USE unsigned body_members(struct json object, const char *what, struct json
 // Formats msg and returns status, so callers can `return refuse(...)`.
 unsigned refuse(struct errmsg *msg, unsigned status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-// A key for an error text: cut after 64 bytes, what is not UTF-8 as \xNN.
+// A key for an error text: cut after 64 bytes; control characters, and what is not UTF-8, as \xNN.
 #define KEY_TEXT 300
 const char *key_text(struct slice key, char text[KEY_TEXT]);
 

@@ -65,7 +65,7 @@ const char *key_text(struct slice key, char text[KEY_TEXT])
     size_t n = 0;
     for (size_t i = 0; i < max; i++) {
         uint8_t c = key.p[i];
-        if (utf8 || (c >= 0x20 && c < 0x7f)) {
+        if (c >= 0x20 && (c < 0x7f || (utf8 && c > 0x7f))) {
             text[n++] = (char)c;
         } else {
             text[n++] = '\\';
