@@ -368,8 +368,8 @@ static const struct exchange several[] = {
      "200 {\"relation\":\"r\",\"froms\":[{\"from\":\"1\",\"count\":5}],\"more\":true}\n"},
     {DECLARE("{\"reverse\":true}") ADD("1", "7,8") ADD("2", "8") READ("froms?reverse=true"),
      MADE("1") ADDED("2") ADDED("1") "200 "
-                                     "{\"relation\":\"r\",\"froms\":[{\"from\":8,\"count\":2},{"
-                                     "\"from\":7,\"count\":1}],\"more\":false}\n"},
+                                     "{\"relation\":\"r\",\"froms\":[{\"from\":7,\"count\":1},"
+                                     "{\"from\":8,\"count\":2}],\"more\":false}\n"},
     {READ("froms?after=x") READ("froms?limit=0") READ("froms?x=1"),
      ERROR("400", "argument \\\"after\\\": \\\"x\\\"" NOT_ID)
          ERROR("400", "argument \\\"limit\\\" must be a whole number from 1 to 1000000")
