@@ -401,6 +401,8 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
     if (e || found)
         return e;
     e = check(c, t, msg);
+    if (e == ERR_COLD && ++t->rounds > 100)
+        e = err_set(msg, ERR_TOO_BIG, "too many rounds");
     if (e == ERR_CONFLICT && t->idempotency.n) { // a result too
         *dep = t->seq = ++c->seq;
         remember(c, t, true);

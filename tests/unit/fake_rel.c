@@ -27,6 +27,7 @@ struct fake_rels {
     struct relation *relations;
     uint64_t created;
     size_t work;
+    bool frozen;
 };
 
 struct fake_rels *fake_rels_new(void)
@@ -228,9 +229,14 @@ void fake_rel_cold(struct commit *c, const char *relation, uint64_t from, bool r
         list_of(n, from)->cold = true;
 }
 
+void fake_rel_frozen(struct commit *c, bool frozen)
+{
+    fake_commit_rels(c)->frozen = frozen;
+}
+
 void fake_rels_warm(struct fake_rels *r)
 {
-    for (struct relation *n = r->relations; n; n = n->next) {
+    for (struct relation *n = r->relations; n && !r->frozen; n = n->next) {
         n->cold_reverse = false;
         for (size_t i = 0; i < n->count; i++)
             n->lists[i].cold = false;

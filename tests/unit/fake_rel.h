@@ -21,6 +21,8 @@ bool fake_rels_relaxed(struct fake_rels *r, struct slice relation);
 // together.
 void fake_rel_cold(struct commit *c, const char *relation, uint64_t from, bool reverse);
 void fake_rels_warm(struct fake_rels *r);
+// Fetching does not help: what is cold stays so.
+void fake_rel_frozen(struct commit *c, bool frozen);
 // commit_rel_combine stops after it has looked at so many members; 0: never.
 void fake_rel_work(struct commit *c, size_t members);
 

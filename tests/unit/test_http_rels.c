@@ -465,6 +465,38 @@ static void cold(void **state)
     world_close(&w);
 }
 
+// Lists that push each other out before the request can have them all.
+static void too_little_memory(void **state)
+{
+    static const struct exchange cases[] = {
+        {READ("1"),
+         ERROR("413", "the lists of the request do not fit storage.memory_limit all at once")},
+        {COMBINE("union", "{\"lists\":[1,2]}"),
+         ERROR("413", "the lists of the request do not fit storage.memory_limit all at once")},
+        {ADD("1", "9"), FAIL("413", "too many rounds")},
+        {EDIT("{\"add\":[{\"from\":1,\"members\":[9]}]}"), FAIL("413", "too many rounds")},
+        {TXN("{\"ops\":[{\"op\":\"relate\",\"relation\":\"r\",\"from\":1,\"members\":[2]}]}"),
+         FAIL("413", "too many rounds")},
+        {READ("2/count"), COUNT("2", "3")},
+    };
+    struct world w;
+    open_sets(&w);
+    fake_rel_cold(w.commit, "r", 1, false);
+    fake_rel_frozen(w.commit, true);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        send_text(&w, cases[i].input);
+        int rounds = 0;
+        for (; w.conn->waiting; rounds++) {
+            assert_true(rounds < 200);
+            fake_commit_work(w.commit);
+            fake_conn_run(w.conn);
+        }
+        assert_int_equal(rounds, i < 5 ? 100 : 0);
+        assert_output(&w, cases[i].output);
+    }
+    world_close(&w);
+}
+
 static void room(void **state)
 {
     static const struct exchange writes[] = {
@@ -803,19 +835,13 @@ static void many_lists(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_relations),
-        cmocka_unit_test(test_members),
-        cmocka_unit_test(test_bad_ids),
-        cmocka_unit_test(test_edits),
-        cmocka_unit_test(test_several),
-        cmocka_unit_test(cold),
-        cmocka_unit_test(room),
-        cmocka_unit_test(failures),
-        cmocka_unit_test(gates),
-        cmocka_unit_test(idempotency),
-        cmocka_unit_test(methods),
-        cmocka_unit_test(a_million),
-        cmocka_unit_test(a_million_together),
+        cmocka_unit_test(test_relations), cmocka_unit_test(test_members),
+        cmocka_unit_test(test_bad_ids),   cmocka_unit_test(test_edits),
+        cmocka_unit_test(test_several),   cmocka_unit_test(cold),
+        cmocka_unit_test(room),           cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(failures),       cmocka_unit_test(gates),
+        cmocka_unit_test(idempotency),    cmocka_unit_test(methods),
+        cmocka_unit_test(a_million),      cmocka_unit_test(a_million_together),
         cmocka_unit_test(many_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

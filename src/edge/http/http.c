@@ -408,6 +408,7 @@ static void next_request(struct http_conn *st, struct buf *in)
     buf_consume(in, st->scan.size + st->body_len);
     st->phase = PHASE_HEAD;
     st->body_len = 0;
+    st->rounds = 0;
     st->scan = (struct head_scan){0};
     st->timer = TIMER_NONE; // the next head's time begins anew
 }
@@ -551,6 +552,14 @@ enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t)
 
 enum conn_verdict request_rel_fetch(struct request *rq, const struct rel_ref *lists, size_t count)
 {
+    struct errmsg m;
+    if (++rq->state->rounds > HTTP_ROUNDS) {
+        reply_err(rq,
+                  err_set(&m, ERR_TOO_BIG,
+                          "the lists of the request do not fit storage.memory_limit all at once"),
+                  &m);
+        return CONN_MORE;
+    }
     conn_hold(rq->conn);
     enum err e = commit_rel_fetch(rq->http->o.commit, lists, count, waited, rq->conn);
     if (e)

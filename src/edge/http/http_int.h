@@ -25,6 +25,7 @@
 #define HTTP_HEAD_MS 5000u   // from the first byte of a head to its end
 #define HTTP_BODY_MS 30000u  // a body that makes no progress
 #define HTTP_IDLE_MS 300000u // between requests
+#define HTTP_ROUNDS  100u    // of fetching lists for one request
 
 // ---- head.c ----
 
@@ -167,6 +168,7 @@ struct http_conn {
     uint8_t phase;
     uint8_t timer;
     enum err wait_err; // how what the request waited for ended; set before conn_resume
+    uint32_t rounds;   // of fetching lists of relations for the request under way
     struct job *job;   // under way on a reader thread, or done
     struct tail *tail; // what the connection is taken by, to its end
     struct head_scan scan;
@@ -212,6 +214,7 @@ struct route {
 enum conn_verdict request_fetch(struct request *rq, const struct key_ref *keys, size_t count);
 enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t);
 struct rel_ref; // commit/rel.h
+// After HTTP_ROUNDS in vain it answers that the lists do not fit memory.
 enum conn_verdict request_rel_fetch(struct request *rq, const struct rel_ref *lists, size_t count);
 enum conn_verdict request_room(struct request *rq);
 

@@ -234,6 +234,18 @@ static unsigned read_change(struct request *rq, struct http_work *w, struct rel_
     return status ? status : read_key(rq, t, msg);
 }
 
+static enum err change_lists(struct request *rq, struct txn *t, struct slice relation,
+                             struct errmsg *msg)
+{
+    struct rel_ref ref;
+    struct errmsg m;
+    enum err e = commit_txn(rq->http->o.commit, t, &rq->dep, msg);
+    // The transaction's message says which operation; these requests do not have any.
+    if (e == ERR_INVALID && commit_rel_ref(rq->http->o.commit, relation, 0, false, &ref, &m))
+        *msg = m;
+    return e;
+}
+
 static enum conn_verdict change(struct request *rq, struct http_work *w)
 {
     struct errmsg m = {""};
@@ -241,13 +253,13 @@ static enum conn_verdict change(struct request *rq, struct http_work *w)
     struct rel_group group = {0};
     struct rel_edit edit = {.groups = &group, .count = 1};
     struct txn_op op = {.kind = delete ? TXN_UNRELATE : TXN_RELATE, .edit = &edit};
-    struct txn t = {.ops = &op, .count = 1};
+    struct txn t = {.ops = &op, .count = 1, .rounds = rq->state->rounds};
     unsigned status = rel_path(rq, &edit.relation, &group.from, &m);
     if (!status)
         status = read_change(rq, w, &group, &t, &m);
     if (status)
         return reply_refused(rq, status, &m);
-    enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
+    enum err e = change_lists(rq, &t, edit.relation, &m);
     if (e)
         return txn_failed(rq, &t, e, &m);
     rq->seq = t.seq;
@@ -302,14 +314,14 @@ static enum conn_verdict edit(struct request *rq, struct http_work *w)
     struct slice relation;
     struct rel_edit edits[2] = {{.count = 0}, {.count = 0}};
     struct txn_op ops[2];
-    struct txn t = {.ops = ops};
+    struct txn t = {.ops = ops, .rounds = rq->state->rounds};
     unsigned status = rel_path(rq, &relation, NULL, &m);
     edits[0].relation = edits[1].relation = relation;
     if (!status)
         status = read_body(rq, w, edits, &t, &m);
     if (status)
         return reply_refused(rq, status, &m);
-    enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
+    enum err e = change_lists(rq, &t, relation, &m);
     if (e)
         return txn_failed(rq, &t, e, &m);
     rq->seq = t.seq;

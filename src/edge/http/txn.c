@@ -519,8 +519,10 @@ static void reply_conflicts(struct request *rq, const struct txn *t)
 enum conn_verdict txn_failed(struct request *rq, const struct txn *t, enum err e,
                              const struct errmsg *msg)
 {
-    if (e == ERR_COLD)
+    if (e == ERR_COLD) {
+        rq->state->rounds = t->rounds;
         return request_txn_fetch(rq, t);
+    }
     if (e == ERR_FULL)
         return request_room(rq);
     rq->seq = 0;
@@ -584,7 +586,7 @@ static void reply_results(struct request *rq, const struct txn *t)
 static enum conn_verdict execute(struct request *rq, struct http_work *w, bool put)
 {
     struct errmsg m = {""};
-    struct txn t = {0};
+    struct txn t = {.rounds = rq->state->rounds};
     struct reading r = {
         .o = &rq->http->o, .work = w, .put = put, .ids_left = LIMIT_REL_MEMBERS, .msg = &m};
     unsigned status = read_body(rq, &r, &t);
