@@ -32,7 +32,7 @@ static struct commit *commit_of(struct conn *c)
 enum err binary_rel_flags(const struct frame *f, unsigned arg, uint32_t allowed, uint32_t *flags,
                           struct errmsg *msg)
 {
-    enum err e = binary_need_size(f, arg, 4, "flags", msg);
+    enum err e = binary_need_size(f, arg, 4, "the argument flags", msg);
     if (e)
         return e;
     *flags = load32(f->arg[arg].p);
@@ -90,7 +90,7 @@ static enum conn_verdict create(struct conn *c, const struct frame *f)
     struct errmsg msg = {""};
     uint64_t created = 0, dep = 0;
     uint8_t out[8];
-    enum err e = binary_need_size(f, 1, 4, "options", &msg);
+    enum err e = binary_need_size(f, 1, 4, "the argument options", &msg);
     uint32_t bits = e ? 0 : load32(f->arg[1].p);
     struct relation_options o = {bits & OPTION_REVERSE, bits & OPTION_RECENT,
                                  bits & OPTION_RELAXED};
