@@ -32,6 +32,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,9 +45,9 @@ struct varve;
 
 enum varve_error {
     VARVE_OK = 0,
-    VARVE_MISSING = 1,   // no such key, keyspace or record
-    VARVE_CONFLICT = 2,  // a version was not the expected one, or a keyspace exists; nothing was
-                         // written
+    VARVE_MISSING = 1,   // no such key, keyspace, record or relation
+    VARVE_CONFLICT = 2,  // a version was not the expected one, or a keyspace or relation exists;
+                         // nothing was written
     VARVE_ERROR = 3,     // the server refused; the text is the server's. Nothing was written
     VARVE_INVALID = 4,   // the arguments are wrong; nothing was sent
     VARVE_FULL = 5,      // too much is queued: take replies first; nothing was lost
@@ -138,11 +139,13 @@ struct varve_record {
 };
 
 enum varve_op_kind {
-    VARVE_OP_CHECK = 0,  // the key must be at `version` (0: must not exist)
-    VARVE_OP_PUT = 1,    // write `value`
-    VARVE_OP_DELETE = 2, // remove the key
-    VARVE_OP_ADD = 3,    // integer += delta; a missing key counts as 0
-    VARVE_OP_APPEND = 4, // append `records` to `log`; a log may be named by one operation only
+    VARVE_OP_CHECK = 0,    // the key must be at `version` (0: must not exist)
+    VARVE_OP_PUT = 1,      // write `value`
+    VARVE_OP_DELETE = 2,   // remove the key
+    VARVE_OP_ADD = 3,      // integer += delta; a missing key counts as 0
+    VARVE_OP_APPEND = 4,   // append `records` to `log`; a log may be named by one operation only
+    VARVE_OP_RELATE = 5,   // add `members` to the list of `from` in `relation`
+    VARVE_OP_UNRELATE = 6, // remove them from it
 };
 
 // One operation of a transaction; zero what is not used.
@@ -160,10 +163,14 @@ struct varve_op {
     const struct varve_log *log;        // APPEND, in place of a key
     const struct varve_record *records; // APPEND
     size_t record_count;
+    const char *relation; // RELATE, UNRELATE, in place of a key: see varve_rel_add
+    uint64_t from;
+    const uint64_t *members;
+    size_t member_count;
 
     // Filled in by the reply.
     uint64_t new_version;  // PUT, ADD: the version written
-    int64_t number;        // ADD: the sum
+    int64_t number;        // ADD: the sum. RELATE, UNRELATE: members added or removed
     bool conflict;         // with VARVE_CONFLICT: this operation disagreed
     uint64_t actual;       // with conflict: the version the key has (0: does not exist)
     uint64_t first_offset; // APPEND: of the first record that was taken
@@ -358,6 +365,186 @@ varve_log_erase(struct varve *conn, const struct varve_log *log, uint64_t offset
 VARVE_API VARVE_MUST_USE enum varve_error varve_log_flush(struct varve *conn,
                                                           const struct varve_log *log);
 
+// ---- relations (docs/PROTOCOLS.md, "Relations")
+//
+// A relation is a named map from a number to a set of numbers, its members: who follows whom, which
+// tags a thing has. The set of a `from` is its list. A relation is made by its first addition, or
+// declared first with options; one that does not exist has empty lists. A name has 1 to 128
+// letters, digits and "_.:-", the first a letter, digit or "_"; it ends with a NUL here. A name
+// that is not one is VARVE_ERROR (a longer one VARVE_INVALID). Ids are any numbers of 64 bits.
+
+struct varve_rel_options {
+    bool reverse; // also kept from each member to the `from`s that have it
+    bool recent;  // members can be read in their order of arrival
+    bool relaxed; // every change is answered when it is applied: see VARVE_REL_RELAXED
+};
+
+// Declares a relation; `options` NULL: none of them. They cannot be changed later. *created_ms (may
+// be NULL): wall clock. VARVE_CONFLICT if it exists, with whatever options.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_create(struct varve *conn, const char *relation,
+                                                           const struct varve_rel_options *options,
+                                                           uint64_t *created_ms);
+struct varve_rel_info {
+    uint64_t created_ms;
+    struct varve_rel_options options;
+    uint64_t resident_lists;   // in the server's memory now, an estimate: lists with members
+    uint64_t resident_members; // and those members
+};
+// VARVE_MISSING if it does not exist.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_info(struct varve *conn, const char *relation,
+                                                         struct varve_rel_info *info);
+// The names of relations that come after `after` (may be NULL), as varve_list; fn is called with
+// value NULL, and the names do not end with a NUL.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_list(struct varve *conn, const char *after,
+                                                         size_t limit, varve_list_fn fn, void *arg);
+
+// Flags of the calls below. Those that a call does not have must not be given.
+enum varve_rel_flag {
+    VARVE_REL_REVERSE = 1, // reading: the list of those that have `from` as a member. Only of a
+                           // relation declared with `reverse`
+    VARVE_REL_RELAXED = 2, // changing: the call returns when the change is applied; it is durable
+                           // soon after, 100 ms at the latest
+};
+
+// ---- relations: changing. At most 1,000,000 members in one request.
+
+// Adds members, in any order, to the list of `from`; returns when that is durable (without
+// VARVE_REL_RELAXED). *added (may be NULL): how many were not there. One given twice counts once.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_add(struct varve *conn, const char *relation,
+                                                        uint64_t from, const uint64_t *members,
+                                                        size_t count, unsigned flags,
+                                                        uint64_t *added);
+// Removes members. *removed (may be NULL): how many were there.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_remove(struct varve *conn, const char *relation,
+                                                           uint64_t from, const uint64_t *members,
+                                                           size_t count, unsigned flags,
+                                                           uint64_t *removed);
+
+// Members to add to, or to remove from, the list of `from`.
+struct varve_rel_group {
+    uint64_t from;
+    const uint64_t *members;
+    size_t count; // may be 0
+    bool remove;
+};
+// Applies all groups, one at least, in order, or none of them: the fastest way to load a relation.
+// `idempotency` as in varve_txn. `added` and `removed` may be NULL.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_rel_edit(struct varve *conn, const char *relation, const struct varve_rel_group *groups,
+               size_t count, unsigned flags, const void *idempotency, size_t idempotency_size,
+               uint64_t *added, uint64_t *removed);
+
+// ---- relations: reading
+
+// Ids in the connection's memory, packed: use varve_rel_id, or memcpy `count * 8` bytes of them.
+struct varve_members {
+    const void *data; // not aligned; may be NULL when count is 0
+    size_t count;
+    uint64_t total; // members of the whole list; 0 from varve_rel_combine
+    bool more;      // there is, or with varve_rel_combine may be, another page
+    uint64_t next;  // with more: `after` of the next page
+    uint64_t from;  // of varve_rel_lists_next: whose list it is
+};
+// The i-th id, i < count.
+static inline uint64_t varve_rel_id(const struct varve_members *m, size_t i)
+{
+    uint64_t id;
+    memcpy(&id, (const unsigned char *)m->data + i * sizeof id, sizeof id);
+    return id;
+}
+
+// Reads a whole list in rising order. One with more than 1,000,000 members is VARVE_ERROR: page it.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_get(struct varve *conn, const char *relation,
+                                                        uint64_t from,
+                                                        struct varve_members *members);
+
+enum varve_rel_order {
+    VARVE_REL_RISING = 0,
+    VARVE_REL_FALLING = 1,
+    VARVE_REL_NEWEST = 2, // the last that arrived first; only of a relation declared with `recent`,
+                          // without VARVE_REL_REVERSE
+};
+// Which page; all zero: the first 1000 members, rising.
+struct varve_rel_query {
+    enum varve_rel_order order;
+    unsigned flags; // VARVE_REL_REVERSE
+    bool has_after;
+    uint64_t after; // past this member; with VARVE_REL_NEWEST a `next` of a page
+    uint32_t limit; // members at most, up to 1,000,000; 0: 1000
+};
+// Reads a page. To go on:
+//
+//     do {
+//         e = varve_rel_page(v, "follows", 7, &query, &page);
+//         for (size_t i = 0; e == VARVE_OK && i < page.count; i++)
+//             ... varve_rel_id(&page, i) ...
+//         query.has_after = true;
+//         query.after = page.next;
+//     } while (e == VARVE_OK && page.more);
+//
+// On an error `page` is as it was.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_page(struct varve *conn, const char *relation,
+                                                         uint64_t from,
+                                                         const struct varve_rel_query *query,
+                                                         struct varve_members *page);
+// How many members a list has.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_count(struct varve *conn, const char *relation,
+                                                          uint64_t from, unsigned flags,
+                                                          uint64_t *count);
+// found[i]: members[i] is in the list. At most 1,000,000 of them.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_contains(struct varve *conn,
+                                                             const char *relation, uint64_t from,
+                                                             const uint64_t *members, size_t count,
+                                                             unsigned flags, bool *found);
+
+// Several lists, to be taken one by one with varve_rel_lists_next. They stay in the connection's
+// memory.
+struct varve_rel_lists {
+    size_t count;          // lists that are still to be taken
+    const uint64_t *froms; // of varve_rel_lists_next
+    const unsigned char *at;
+};
+// Reads the first `limit` members (0: 1000) of each of up to 10,000 lists, rising. `froms` must
+// stay where it is while lists are taken. When the reply holds 1,000,000 members, the lists that
+// follow are cut short, even to none.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_many(struct varve *conn, const char *relation,
+                                                         const uint64_t *froms, size_t count,
+                                                         uint32_t limit, unsigned flags,
+                                                         struct varve_rel_lists *lists);
+// The next list, in the order of `froms`; false after the last one. list->more: it has others, past
+// list->next (or, with count 0, from its start).
+VARVE_API bool varve_rel_lists_next(struct varve_rel_lists *lists, struct varve_members *list);
+
+enum varve_rel_combine {
+    VARVE_REL_INTERSECT = 3,  // in all lists
+    VARVE_REL_UNION = 4,      // in any
+    VARVE_REL_DIFFERENCE = 5, // in the first and in none of the others
+};
+struct varve_rel_list {
+    const char *relation;
+    uint64_t from;
+    bool reverse;
+};
+// Combines 1 to 64 lists, of any relations, as they are at one moment: a page of ids, rising, past
+// query->after. Of the query (NULL: all zero) only has_after, after and limit are looked at. A page
+// may end early, even empty, when much had to be looked at: go on while it says `more`.
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_rel_combine(struct varve *conn, enum varve_rel_combine how,
+                  const struct varve_rel_list *lists, size_t count,
+                  const struct varve_rel_query *query, struct varve_members *page);
+
+// Called for each list of varve_rel_froms: its `from` and how many members it has. Returns false to
+// stop. It must not use the connection.
+typedef bool (*varve_rel_from_fn)(void *arg, uint64_t from, uint64_t count);
+// Lists up to `limit` (0: all) `from`s that have members, past *after (NULL: from the first), a
+// page at a time; the timeout holds for each page. The order is the server's own and never changes.
+// A list made or emptied meanwhile may be seen or not. With VARVE_REL_REVERSE: the members that are
+// in any list, and in how many.
+VARVE_API VARVE_MUST_USE enum varve_error varve_rel_froms(struct varve *conn, const char *relation,
+                                                          const uint64_t *after, size_t limit,
+                                                          unsigned flags, varve_rel_from_fn fn,
+                                                          void *arg);
+
 // The server's metrics in the Prometheus text format; *text is NUL-terminated.
 VARVE_API VARVE_MUST_USE enum varve_error varve_stat(struct varve *conn, const char **text,
                                                      size_t *size);
@@ -374,6 +561,8 @@ struct varve_reply {
     uint64_t sequence;              // txn
     struct varve_appended appended; // log_append
     struct varve_page page;         // log_read, and a tail's
+    uint64_t added, removed;        // rel_add, rel_remove, rel_edit: members
+    struct varve_members members;   // rel_get, rel_page
 };
 
 VARVE_API VARVE_MUST_USE enum varve_error varve_queue_get(struct varve *conn, const void *key,
@@ -394,6 +583,24 @@ VARVE_API VARVE_MUST_USE enum varve_error varve_queue_log_append(struct varve *c
 VARVE_API VARVE_MUST_USE enum varve_error varve_queue_log_read(struct varve *conn,
                                                                const struct varve_log *log,
                                                                const struct varve_log_query *query);
+// As varve_rel_add and so on. Many small changes of one relation are fastest like this: the server
+// commits those that arrive together in one go.
+VARVE_API VARVE_MUST_USE enum varve_error varve_queue_rel_add(struct varve *conn,
+                                                              const char *relation, uint64_t from,
+                                                              const uint64_t *members, size_t count,
+                                                              unsigned flags);
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_queue_rel_remove(struct varve *conn, const char *relation, uint64_t from,
+                       const uint64_t *members, size_t count, unsigned flags);
+VARVE_API VARVE_MUST_USE enum varve_error
+varve_queue_rel_edit(struct varve *conn, const char *relation, const struct varve_rel_group *groups,
+                     size_t count, unsigned flags, const void *idempotency,
+                     size_t idempotency_size);
+VARVE_API VARVE_MUST_USE enum varve_error varve_queue_rel_get(struct varve *conn,
+                                                              const char *relation, uint64_t from);
+VARVE_API VARVE_MUST_USE enum varve_error varve_queue_rel_page(struct varve *conn,
+                                                               const char *relation, uint64_t from,
+                                                               const struct varve_rel_query *query);
 // Hands what is queued to the kernel. Replies that arrive meanwhile are kept; VARVE_FULL if more
 // than 64 MiB of them wait to be taken.
 VARVE_API VARVE_MUST_USE enum varve_error varve_flush(struct varve *conn);
