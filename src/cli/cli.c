@@ -11,6 +11,7 @@ static const struct command commands[] = {
     {"txn", "FILE|-", "commit checks and changes as one", command_txn, NULL},
     {"log", "COMMAND ...", "logs: create append read tail and more", command_log, NULL},
     {"event", "put|get|tail ...", "event streams", command_event, NULL},
+    {"rel", "COMMAND ...", "relations: add get intersect import and more", command_rel, NULL},
     {"list", "", "list keys in order", command_list, NULL},
     {"dump", "[FILE]", "write all keys and logs as JSON lines", command_dump, NULL},
     {"restore", "[FILE]", "read keys and logs from JSON lines", command_restore, NULL},
