@@ -504,15 +504,15 @@ struct varve_rel_lists {
     const uint64_t *froms; // of varve_rel_lists_next
     const unsigned char *at;
 };
-// Reads the first `limit` members (0: none, only how many there are) of each of up to 10,000 lists,
-// rising. `froms` must stay where it is while lists are taken. The reply may be as large as 64 MiB;
-// more is VARVE_ERROR.
+// Reads the first `limit` members (0: 1000) of each of up to 10,000 lists, rising. `froms` must
+// stay where it is while lists are taken. When the reply holds 1,000,000 members, the lists that
+// follow are cut short, even to none.
 VARVE_API VARVE_MUST_USE enum varve_error varve_rel_many(struct varve *conn, const char *relation,
                                                          const uint64_t *froms, size_t count,
                                                          uint32_t limit, unsigned flags,
                                                          struct varve_rel_lists *lists);
 // The next list, in the order of `froms`; false after the last one. list->more: it has others, past
-// list->next.
+// list->next (or, with count 0, from its start).
 VARVE_API bool varve_rel_lists_next(struct varve_rel_lists *lists, struct varve_members *list);
 
 enum varve_rel_combine {

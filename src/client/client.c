@@ -296,7 +296,9 @@ static enum varve_error next_body(struct varve *v, uint8_t type, struct slice *b
 static const char *status_text(uint8_t type, enum varve_error status)
 {
     if (status == VARVE_CONFLICT)
-        return type == WIRE_LOG_CREATE ? "the keyspace exists" : "version conflict";
+        return type == WIRE_LOG_CREATE   ? "the keyspace exists"
+               : type == WIRE_REL_CREATE ? "the relation exists"
+                                         : "version conflict";
     switch (type) {
     case WIRE_LOG_KEYSPACE:
         return "no such keyspace";
@@ -305,6 +307,8 @@ static const char *status_text(uint8_t type, enum varve_error status)
         return "no such log";
     case WIRE_LOG_ERASE:
         return "no such record";
+    case WIRE_REL_INFO:
+        return "no such relation";
     default:
         return "no such key";
     }
@@ -349,6 +353,16 @@ static enum err read_ok(const struct pending *p, struct slice body, struct varve
     case WIRE_LOG_READ:
     case WIRE_LOG_TAIL:
         return wire_read_page(body, &reply->page);
+    case WIRE_REL_ADD:
+        return wire_read_u32(body, &reply->added);
+    case WIRE_REL_REMOVE:
+        return wire_read_u32(body, &reply->removed);
+    case WIRE_REL_EDIT:
+        return wire_read_edited(body, &reply->added, &reply->removed);
+    case WIRE_REL_GET:
+        return wire_read_members(body, &reply->members);
+    case WIRE_REL_PAGE:
+        return wire_read_rel_page(body, true, &reply->members);
     default: // callers of client_ask look at it themselves
         reply->value = (struct varve_value){.data = body.p, .size = body.n};
         return ERR_OK;
@@ -360,10 +374,10 @@ static enum err read_other(const struct pending *p, struct slice body, enum varv
 {
     bool missing = p->type == WIRE_VGET || p->type == WIRE_LOG_KEYSPACE ||
                    p->type == WIRE_LOG_META || p->type == WIRE_LOG_TRIM ||
-                   p->type == WIRE_LOG_ERASE;
+                   p->type == WIRE_LOG_ERASE || p->type == WIRE_REL_INFO;
     if (status == VARVE_CONFLICT && p->type == WIRE_TXN)
         return wire_read_conflicts(body, p->ops, p->count);
-    if (status == VARVE_CONFLICT && p->type == WIRE_LOG_CREATE)
+    if (status == VARVE_CONFLICT && (p->type == WIRE_LOG_CREATE || p->type == WIRE_REL_CREATE))
         return ERR_OK;
     return status == VARVE_MISSING && missing ? ERR_OK : ERR_INVALID;
 }
@@ -525,6 +539,17 @@ enum varve_error varve_queue_log_append(struct varve *v, const struct varve_log 
                       (struct pending){.type = WIRE_LOG_APPEND});
 }
 
+enum varve_error client_queue_edit(struct varve *v, struct slice relation,
+                                   const struct varve_rel_group *groups, size_t count,
+                                   uint32_t flags, struct slice idempotency)
+{
+    enum varve_error r = may_queue(v);
+    size_t before = buf_len(&v->out);
+    return r ? r
+             : queued(v, wire_request_edit(&v->out, relation, groups, count, flags, idempotency),
+                      before, (struct pending){.type = WIRE_REL_EDIT});
+}
+
 enum varve_error client_only_reply(struct varve *v, enum varve_error r, struct varve_reply *reply)
 {
     if (!r)
@@ -586,6 +611,11 @@ enum varve_error client_ask(struct varve *v, enum wire_type type, const struct s
     return r;
 }
 
+enum varve_error client_understood(struct varve *v, enum varve_error r, enum err e)
+{
+    return !r && e ? client_malformed(v, "a reply does not follow the protocol") : r;
+}
+
 struct listing {
     const struct client_listing *what;
     size_t left;     // keys still wanted; SIZE_MAX: all
@@ -635,7 +665,7 @@ enum varve_error client_list(struct varve *v, const struct client_listing *what,
         struct slice body;
         struct slice args[3] = {what->scope, buf_slice(&l.last), slice_of(page, sizeof page)};
         wire_list_page(page, l.left, what->values);
-        r = client_ask(v, what->type, args, 3, &body);
+        r = client_ask(v, what->type, args + what->unscoped, 3u - what->unscoped, &body);
         if (!r)
             r = take_page(v, &l, body, &more);
     }

@@ -2,15 +2,9 @@
 #include "client/client_int.h"
 #include "base/limits.h"
 
-// Ends a call whose reply had to be read by `e`.
-static enum varve_error understood(struct varve *v, enum varve_error r, enum err e)
-{
-    return !r && e ? client_malformed(v, "a reply does not follow the protocol") : r;
-}
-
 static enum varve_error nothing(struct varve *v, enum varve_error r, struct slice body)
 {
-    return understood(v, r, body.n ? ERR_INVALID : ERR_OK);
+    return client_understood(v, r, body.n ? ERR_INVALID : ERR_OK);
 }
 
 static struct slice keyspace_of(const struct varve_log *log)
@@ -35,7 +29,7 @@ enum varve_error varve_keyspace_create(struct varve *v, const void *keyspace, si
         args[1] = slice_of(bytes, sizeof bytes);
     }
     enum varve_error r = client_ask(v, WIRE_LOG_CREATE, args, 2, &body);
-    r = understood(v, r, r ? ERR_OK : wire_read_keyspace(body, &created, NULL));
+    r = client_understood(v, r, r ? ERR_OK : wire_read_keyspace(body, &created, NULL));
     if (!r && created_ms)
         *created_ms = created;
     return r;
@@ -59,7 +53,7 @@ enum varve_error varve_keyspace_get(struct varve *v, const void *keyspace, size_
     struct varve_log_policy p;
     uint64_t created = 0;
     enum varve_error r = client_ask(v, WIRE_LOG_KEYSPACE, &name, 1, &body);
-    r = understood(v, r, r ? ERR_OK : wire_read_keyspace(body, &created, &p));
+    r = client_understood(v, r, r ? ERR_OK : wire_read_keyspace(body, &created, &p));
     if (!r && policy)
         *policy = p;
     if (!r && created_ms)
@@ -119,7 +113,7 @@ enum varve_error varve_log_meta(struct varve *v, const struct varve_log *log,
     struct slice args[2] = {keyspace_of(log), key_of(log)};
     struct slice body;
     enum varve_error r = client_ask(v, WIRE_LOG_META, args, 2, &body);
-    return understood(v, r, r ? ERR_OK : wire_read_meta(body, meta));
+    return client_understood(v, r, r ? ERR_OK : wire_read_meta(body, meta));
 }
 
 enum varve_error varve_log_tail(struct varve *v, const struct varve_log *log,
@@ -159,7 +153,7 @@ static enum varve_error trim(struct varve *v, const struct varve_log *log, enum 
     uint64_t first = 0;
     store64(to + 1, before);
     enum varve_error r = client_ask(v, WIRE_LOG_TRIM, args, 3, &body);
-    r = understood(v, r, r ? ERR_OK : wire_read_u64(body, &first));
+    r = client_understood(v, r, r ? ERR_OK : wire_read_u64(body, &first));
     if (!r && first_offset)
         *first_offset = first;
     return r;

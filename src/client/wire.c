@@ -63,6 +63,11 @@ enum err wire_request(struct buf *b, enum wire_type type, const struct slice *ar
     return ERR_OK;
 }
 
+static bool is_relate(const struct varve_op *op)
+{
+    return op->kind == VARVE_OP_RELATE || op->kind == VARVE_OP_UNRELATE;
+}
+
 // The size of an operation's key and value in the request; false if one is over its limit.
 static bool op_sizes(const struct varve_op *op, size_t *key, size_t *value)
 {
@@ -70,6 +75,8 @@ static bool op_sizes(const struct varve_op *op, size_t *key, size_t *value)
     *value = op->kind == VARVE_OP_ADD   ? sizeof op->delta
              : op->kind == VARVE_OP_PUT ? op->value_size
                                         : 0;
+    if (is_relate(op))
+        return wire_relate_sizes(op, key, value);
     if (op->kind != VARVE_OP_APPEND)
         return *key <= LIMIT_KEY_HARD && *value <= LIMIT_VALUE_HARD;
     if (op->log->keyspace_size > LIMIT_KEYSPACE_NAME || op->log->key_size > LIMIT_KEY_HARD)
@@ -95,6 +102,10 @@ static void put_op(struct buf *b, const struct varve_op *op)
     store64(head + 12, versioned ? op->version : 0);
     store64(head + 20, op->ttl_ms);
     buf_put(b, head, sizeof head);
+    if (is_relate(op)) {
+        wire_put_relate(b, op);
+        return;
+    }
     if (op->kind == VARVE_OP_APPEND) {
         uint8_t length[2];
         store16(length, (uint16_t)op->log->keyspace_size);

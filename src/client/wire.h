@@ -27,6 +27,19 @@ enum wire_type {
     WIRE_LOG_ERASE = 29,
     WIRE_LOG_FLUSH = 30,
     WIRE_LOG_LIST = 31,
+    WIRE_REL_CREATE = 32,
+    WIRE_REL_INFO = 33,
+    WIRE_REL_LIST = 34,
+    WIRE_REL_ADD = 35,
+    WIRE_REL_REMOVE = 36,
+    WIRE_REL_EDIT = 37,
+    WIRE_REL_GET = 38,
+    WIRE_REL_PAGE = 39,
+    WIRE_REL_COUNT = 40,
+    WIRE_REL_CONTAINS = 41,
+    WIRE_REL_MANY = 42,
+    WIRE_REL_COMBINE = 43,
+    WIRE_REL_FROMS = 44,
 };
 
 // The first byte of replies to types from WIRE_VGET up.
@@ -43,6 +56,8 @@ enum {
     WIRE_START_BYTES = 32,
     WIRE_POLICY_BYTES = 32,
     WIRE_TRIM_BYTES = 9,
+    WIRE_REL_PAGE_BYTES = 24,
+    WIRE_REL_LIST_BYTES = 10, // of a list to combine, without its relation's name
 };
 
 // Appends a request; all of it or, on error, nothing. Where there are records, ERR_INVALID: a nonce
@@ -55,11 +70,19 @@ enum err wire_request_txn(struct buf *b, const struct varve_op *ops, size_t coun
 MUST_USE
 enum err wire_request_append(struct buf *b, const struct varve_log *log,
                              const struct varve_record *records, size_t count);
+MUST_USE
+enum err wire_request_edit(struct buf *b, struct slice relation,
+                           const struct varve_rel_group *groups, size_t count, uint32_t flags,
+                           struct slice idempotency);
 // Arguments of fixed size.
 void wire_start(uint8_t start[WIRE_START_BYTES], const struct varve_log_query *q, bool follow);
 void wire_policy(uint8_t policy[WIRE_POLICY_BYTES], const struct varve_log_policy *p);
-// The third argument of LIST; a page never asks for more than the server's maximum.
+// The last argument of LIST; a page never asks for more than the server's maximum.
 void wire_list_page(uint8_t page[8], size_t limit, bool values);
+// `order`: also enum varve_rel_combine.
+void wire_rel_page(uint8_t page[WIRE_REL_PAGE_BYTES], unsigned order,
+                   const struct varve_rel_query *q);
+uint32_t wire_rel_options(const struct varve_rel_options *o);
 
 // Readers of what follows the status byte. Slices and data pointers point into `body`.
 MUST_USE
@@ -90,8 +113,28 @@ MUST_USE
 enum err wire_read_page(struct slice body, struct varve_page *page);
 MUST_USE
 enum err wire_read_u64(struct slice body, uint64_t *n);
+MUST_USE
+enum err wire_read_u32(struct slice body, uint64_t *n);
 
-// What wire.c and wire_log.c share.
+MUST_USE
+enum err wire_read_rel_info(struct slice body, struct varve_rel_info *info);
+MUST_USE
+enum err wire_read_edited(struct slice body, uint64_t *added, uint64_t *removed);
+// A whole list.
+MUST_USE
+enum err wire_read_members(struct slice body, struct varve_members *m);
+// `total`: a page of one list, which begins with the list's.
+MUST_USE
+enum err wire_read_rel_page(struct slice body, bool total, struct varve_members *m);
+// A list for each of `count` froms, all of which have been looked at: varve_rel_lists_next cannot
+// leave them.
+MUST_USE
+enum err wire_read_lists(struct slice body, const uint64_t *froms, size_t count,
+                         struct varve_rel_lists *lists);
+MUST_USE
+enum err wire_read_contains(struct slice body, bool *found, size_t count);
+
+// What wire.c, wire_log.c and wire_rel.c share.
 void wire_put_type(struct buf *b, enum wire_type type);
 void wire_put32(struct buf *b, uint32_t v);
 // Takes n bytes off the front; NULL if there are not that many.
@@ -100,5 +143,9 @@ const uint8_t *wire_take(struct slice *s, size_t n);
 size_t wire_records_size(const struct varve_record *records, size_t count);
 bool wire_records_valid(const struct varve_record *records, size_t count);
 void wire_put_records(struct buf *b, const struct varve_record *records, size_t count);
+// What RELATE and UNRELATE have as key and value.
+MUST_USE
+bool wire_relate_sizes(const struct varve_op *op, size_t *key, size_t *value);
+void wire_put_relate(struct buf *b, const struct varve_op *op);
 
 #endif

@@ -7,8 +7,8 @@
 // proto3 rules: a scalar that is zero and bytes that are empty are left out; fields are written in
 // rising order; a reader takes them in any order, the last of several, and skips what it does not
 // know. Stricter than protobuf: a known field with another wire type, a Change with two kinds, an
-// enum outside its range, a key or value over its hard limit, and groups are damage, because this
-// program never wrote them.
+// enum outside its range, a key or value over its hard limit, repeated scalars that are not packed
+// or come in several pieces, and groups are damage, because this program never wrote them.
 #include "op/op.h"
 
 #include "base/assert.h"
@@ -49,6 +49,21 @@
     F(3, U64, log)      \
     F(4, U64, offset)
 #define FIELDS_ERASE(F) FIELDS_TRIM(F)
+#define FIELDS_RELATION(F)     \
+    F(1, BYTES, key)           \
+    F(2, U32, relation)        \
+    F(3, U64, created_ms)      \
+    F(4, U32, options.reverse) \
+    F(5, U32, options.recent)  \
+    F(6, U32, options.relaxed)
+// Packed repeated fields are bytes on the wire.
+#define FIELDS_RELATE(F) \
+    F(1, U32, relation)  \
+    F(2, BYTES, froms)   \
+    F(3, BYTES, counts)  \
+    F(4, BYTES, members) \
+    F(5, BYTES, stamps)
+#define FIELDS_UNRELATE(F) FIELDS_RELATE(F)
 
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 enum { TAG_CHANGES = 1 << 3 | WIRE_BYTES };
@@ -120,9 +135,56 @@ static const char *wrong_log(const struct change *c)
     return e == ERR_MISSING && c->value.n ? NULL : "records that are not laid out as records are";
 }
 
+bool op_relation_name(struct slice name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        uint8_t ch = name.p[i];
+        bool letter = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z');
+        bool first = letter || (ch >= '0' && ch <= '9') || ch == '_';
+        if (!first && (i == 0 || (ch != '.' && ch != ':' && ch != '-')))
+            return false;
+    }
+    return name.n > 0 && name.n <= LIMIT_RELATION_NAME;
+}
+
+// Of RELATE and UNRELATE. About 1 ns a member.
+static const char *wrong_lists(const struct change *c)
+{
+    size_t lists = c->froms.n / 8, left = c->members.n / 8;
+    const uint8_t *m = c->members.p;
+    if (lists == 0 || c->froms.n % 8 || c->counts.n != 4 * lists || c->members.n % 8)
+        return "columns that do not fit each other";
+    if (c->stamps.n && c->stamps.n != c->members.n)
+        return "stamps that are not as many as its members";
+    for (size_t i = 0; i < lists; i++) {
+        uint32_t n = load32(c->counts.p + 4 * i);
+        if (n == 0 || n > left)
+            return "counts that do not add up to its members";
+        uint64_t falls = 0; // looked at once a list, so that the compiler may do several at a time
+        for (uint32_t j = 1; j < n; j++)
+            falls |= load64(m + 8 * (size_t)j) <= load64(m + 8 * (size_t)(j - 1));
+        if (falls)
+            return "members that do not rise";
+        m += 8 * (size_t)n;
+        left -= n;
+    }
+    return left ? "counts that do not add up to its members" : NULL;
+}
+
+static const char *wrong_relation(const struct change *c)
+{
+    if (c->relation == 0)
+        return "no relation";
+    if (c->kind != CHANGE_RELATION)
+        return wrong_lists(c);
+    return op_relation_name(c->key) ? NULL : "a name that none may have";
+}
+
 // NULL, or what a change has that no valid one has. Asserted before writing, checked after reading.
 static const char *what_is_wrong(const struct change *c)
 {
+    if (c->kind == CHANGE_RELATION || c->kind == CHANGE_RELATE || c->kind == CHANGE_UNRELATE)
+        return wrong_relation(c);
     const char *wrong = wrong_key(c);
     if (wrong)
         return wrong;
@@ -140,6 +202,10 @@ static const char *what_is_wrong(const struct change *c)
     case CHANGE_TRIM:
     case CHANGE_ERASE:
         return wrong_log(c);
+    case CHANGE_RELATION:
+    case CHANGE_RELATE:
+    case CHANGE_UNRELATE:
+        break; // above
     }
     return "an unknown kind";
 }
@@ -492,10 +558,25 @@ static void describe_log(const struct change *c, const char *key, char *text, si
                        kind_name(c->kind), key, c->keyspace, c->log, c->offset);
 }
 
+static void describe_relation(const struct change *c, const char *name, char *text, size_t cap)
+{
+    if (c->kind == CHANGE_RELATION)
+        (void)snprintf(text, cap, "relation %s id %" PRIu32 "%s%s%s", name, c->relation,
+                       c->options.reverse ? ", reverse" : "", c->options.recent ? ", recent" : "",
+                       c->options.relaxed ? ", relaxed" : "");
+    else
+        (void)snprintf(text, cap, "%s %zu members in %zu lists of relation %" PRIu32,
+                       kind_name(c->kind), c->members.n / 8, c->froms.n / 8, c->relation);
+}
+
 void op_describe(const struct change *c, char *text, size_t cap)
 {
     char key[4 * KEY_SHOWN + 8];
     quote_key(c->key, key);
+    if (c->relation) {
+        describe_relation(c, key, text, cap);
+        return;
+    }
     if (c->kind != CHANGE_PUT && c->kind != CHANGE_DELETE) {
         describe_log(c, key, text, cap);
         return;

@@ -96,5 +96,8 @@ MUST_USE enum err op_next(struct op_reader *r, struct change *c, struct errmsg *
 // One line for people: `put "key" version 3, 100 bytes`.
 void op_describe(const struct change *c, char *text, size_t cap);
 const char *value_type_name(enum value_type t);
+// Is it 1 to LIMIT_RELATION_NAME bytes of letters, digits and "_.:-", the first a letter, digit or
+// "_"?
+bool op_relation_name(struct slice name);
 
 #endif

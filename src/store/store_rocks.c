@@ -25,7 +25,7 @@
 
 static const char *const space_names[STORE_SPACES] = {
     [STORE_KEYS] = "default", [STORE_IDEM] = "idempotency", [STORE_EXPIRY] = "expiry",
-    [STORE_LOGS] = "logs",    [STORE_EVENTS] = "events",
+    [STORE_LOGS] = "logs",    [STORE_EVENTS] = "events",    [STORE_RELS] = "relations",
 };
 
 struct rocks {
@@ -122,6 +122,12 @@ static bool holds_chunks(enum store_space space)
     return space == STORE_LOGS || space == STORE_EVENTS;
 }
 
+// Blocks of ids are packed to the bit: compressing them takes time and gives nothing back.
+static bool is_packed(enum store_space space)
+{
+    return space == STORE_RELS;
+}
+
 // Index and filters are cut into partitions and live in the block cache, before data when room is
 // short: so memory stays within the cache, whatever the size of the data, and an absent key costs
 // at most one small read a level when its partition is cold.
@@ -166,6 +172,8 @@ static rocksdb_options_t *make_options(const struct rocks *r, enum store_space s
     if (holds_chunks(space)) {
         rocksdb_options_set_compression(o, rocksdb_lz4hc_compression);
         rocksdb_options_set_compression_options(o, -14, CHUNK_LEVEL, 0, 0); // the level; defaults
+    } else if (is_packed(space)) {
+        rocksdb_options_set_compression(o, rocksdb_no_compression);
     } else {
         rocksdb_options_set_compression(o, rocksdb_lz4_compression);
     }
@@ -204,7 +212,8 @@ static void make_shared_options(struct rocks *r, const struct store_options *o)
     for (int i = 0; i < STORE_SPACES; i++) {
         r->writer_options[i] = make_options(r, (enum store_space)i, o->background);
         r->hurry_options[i] = make_options(r, (enum store_space)i, o->background);
-        rocksdb_options_set_compression(r->hurry_options[i], rocksdb_lz4_compression);
+        if (!is_packed((enum store_space)i))
+            rocksdb_options_set_compression(r->hurry_options[i], rocksdb_lz4_compression);
     }
     r->env_options = rocksdb_envoptions_create();
     r->ingest_options = rocksdb_ingestexternalfileoptions_create();
@@ -298,7 +307,7 @@ static enum err open_db(struct rocks *r, const struct store_options *o, struct e
         options[i] = make_options(r, (enum store_space)i, o->background);
         // Only what compaction brings to the last level, most of the data, is worth zstd's time;
         // but pages of a log are read block by block, and zstd takes more than twice as long there.
-        if (!holds_chunks((enum store_space)i))
+        if (!holds_chunks((enum store_space)i) && !is_packed((enum store_space)i))
             rocksdb_options_set_bottommost_compression(options[i], rocksdb_zstd_compression);
     }
     char *text = NULL;

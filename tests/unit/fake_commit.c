@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "fake_log.h"
+#include "fake_rel.h"
 #include <stdlib.h>
 
 struct entry {
@@ -46,11 +47,17 @@ struct commit {
     size_t todos;
     const char *why;
     struct fake_logs *logs;
+    struct fake_rels *rels;
 };
 
 struct fake_logs *fake_commit_logs(struct commit *c)
 {
     return c->logs;
+}
+
+struct fake_rels *fake_commit_rels(struct commit *c)
+{
+    return c->rels;
 }
 
 uint64_t fake_commit_bump(struct commit *c)
@@ -72,6 +79,7 @@ struct commit *fake_commit_new(void)
     struct commit *c = calloc(1, sizeof *c);
     VERIFY(c);
     c->logs = fake_logs_new();
+    c->rels = fake_rels_new();
     return c;
 }
 
@@ -90,6 +98,7 @@ void fake_commit_free(struct commit *c)
         free(r);
     }
     fake_logs_free(c->logs);
+    fake_rels_free(c->rels);
     free(c);
 }
 
@@ -180,6 +189,11 @@ void fake_commit_work(struct commit *c)
     }
 }
 
+void fake_commit_later(struct commit *c, void (*done)(void *arg, enum err e), void *arg)
+{
+    later(c, (struct todo){.done = done, .arg = arg});
+}
+
 struct key_ref commit_ref(const struct commit *c, struct slice key)
 {
     return (struct key_ref){.key = key, .hash = hash64(key, 0)};
@@ -226,24 +240,42 @@ enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, vo
     return ERR_OK;
 }
 
+static bool on_key(const struct txn_op *op)
+{
+    return op->kind <= TXN_ADD;
+}
+
+static bool relates(const struct txn_op *op)
+{
+    return op->kind == TXN_RELATE || op->kind == TXN_UNRELATE;
+}
+
+// Of an operation that is not on a key.
+static enum err check_other(struct commit *c, struct txn_op *op, struct errmsg *msg)
+{
+    op->conflict = false;
+    if (relates(op))
+        return fake_rels_check(c->rels, op->edit, msg);
+    if (fake_logs_is_cold(c->logs, op->append))
+        return ERR_COLD;
+    return fake_logs_check(c->logs, op->append, msg);
+}
+
 static enum err check(struct commit *c, struct txn *t, struct errmsg *msg)
 {
     bool conflict = false;
     for (size_t i = 0; i < t->count; i++) {
         struct txn_op *op = &t->ops[i];
-        if (op->kind == TXN_APPEND) {
-            if (fake_logs_is_cold(c->logs, op->append))
-                return ERR_COLD;
-            enum err e = fake_logs_check(c->logs, op->append, msg);
+        if (!on_key(op)) {
+            enum err e = check_other(c, op, msg);
             if (e)
                 return e;
-            op->conflict = false;
             continue;
         }
         VERIFY(op->k.hash == hash64(op->k.key, 0));
         for (size_t j = 0; j < i; j++)
-            if (op->kind != TXN_CHECK && t->ops[j].kind != TXN_CHECK &&
-                t->ops[j].kind != TXN_APPEND && slice_equal(op->k.key, t->ops[j].k.key))
+            if (op->kind != TXN_CHECK && t->ops[j].kind != TXN_CHECK && on_key(&t->ops[j]) &&
+                slice_equal(op->k.key, t->ops[j].k.key))
                 return err_set(msg, ERR_INVALID, "the same key twice");
         if (op->k.key.n == 0)
             return err_set(msg, ERR_INVALID, "empty key");
@@ -280,6 +312,11 @@ static void apply(struct commit *c, struct txn *t, size_t i)
         op->new_version = op->append->first_offset;
         op->actual = op->append->end_offset;
         op->number = (int64_t)op->append->appended;
+        return;
+    }
+    if (relates(op)) {
+        fake_rels_apply(c->rels, op->edit, op->kind == TXN_RELATE);
+        op->number = (int64_t)op->edit->changed;
         return;
     }
     struct entry *e = find(c, op->k.key, false);
@@ -321,6 +358,8 @@ static enum err replay(struct commit *c, struct txn *t, bool *found)
             if (t->ops[i].kind == TXN_APPEND)
                 fake_logs_replay(c->logs, t->ops[i].append, r->ops[i].version, r->ops[i].actual,
                                  (uint64_t)r->ops[i].number);
+            if (relates(&t->ops[i]))
+                t->ops[i].edit->changed = (uint64_t)r->ops[i].number;
         }
         t->seq = r->seq;
         t->replayed = true;
@@ -373,7 +412,10 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
             t->seq = ++c->seq;
         apply(c, t, i);
     }
-    *dep = c->seq;
+    bool relaxed = t->relaxed;
+    for (size_t i = 0; i < t->count; i++)
+        relaxed |= relates(&t->ops[i]) && fake_rels_relaxed(c->rels, t->ops[i].edit->relation);
+    *dep = relaxed ? 0 : c->seq;
     if (t->idempotency.n)
         remember(c, t, false);
     return ERR_OK;
@@ -414,6 +456,7 @@ enum err commit_txn_fetch(struct commit *c, const struct txn *t,
                           void (*done)(void *arg, enum err e), void *arg)
 {
     fake_logs_warm(c->logs);
+    fake_rels_warm(c->rels);
     for (size_t i = 0; i < t->count; i++) {
         struct entry *e = find(c, t->ops[i].k.key, false);
         if (e)

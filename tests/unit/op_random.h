@@ -58,6 +58,45 @@ static inline void random_put(uint64_t *rnd, struct change *c, struct change_byt
     c->value = slice_of(to->value, n);
 }
 
+// One to four lists of one to eight members, with stamps or without.
+static inline void random_lists(uint64_t *rnd, struct change *c, struct change_bytes *to)
+{
+    uint8_t *froms = to->value, *counts = froms + 32, *members = counts + 16, *stamps;
+    size_t lists = 1 + next_random(rnd) % 4, n = 0;
+    for (size_t i = 0; i < lists; i++) {
+        uint64_t member = random_number(rnd) >> 1;
+        unsigned count = 1 + (unsigned)(next_random(rnd) % 8);
+        store64(froms + 8 * i, random_number(rnd));
+        store32(counts + 4 * i, count);
+        for (; count; count--, member += 1 + random_number(rnd) / 16)
+            store64(members + 8 * n++, member);
+    }
+    stamps = members + 8 * n;
+    for (size_t i = 0; i < n; i++)
+        store64(stamps + 8 * i, random_number(rnd));
+    c->froms = slice_of(froms, 8 * lists);
+    c->counts = slice_of(counts, 4 * lists);
+    c->members = slice_of(members, 8 * n);
+    c->stamps = slice_of(stamps, next_random(rnd) % 2 ? 8 * n : 0);
+}
+
+static inline void random_relation(uint64_t *rnd, struct change *c, struct change_bytes *to)
+{
+    static const char letters[] = "_09azAZ.:-"; // the first seven may begin a name
+    c->relation = 1 + (uint32_t)(random_number(rnd) >> 33);
+    if (c->kind != CHANGE_RELATION) {
+        c->key = slice_of("", 0);
+        random_lists(rnd, c, to);
+        return;
+    }
+    c->key.n = 1 + next_random(rnd) % 128;
+    for (size_t i = 0; i < c->key.n; i++)
+        to->key[i] = (uint8_t)letters[next_random(rnd) % (i ? 10 : 7)];
+    c->created_ms = random_number(rnd);
+    uint64_t bits = next_random(rnd);
+    c->options = (struct relation_options){bits & 1, bits & 2, bits & 4};
+}
+
 static inline struct change random_change(uint64_t *rnd, struct change_bytes *to)
 {
     static const enum change_kind kinds[] = {
@@ -74,6 +113,10 @@ static inline struct change random_change(uint64_t *rnd, struct change_bytes *to
         c.version = random_number(rnd);
         if (c.kind == CHANGE_PUT)
             random_put(rnd, &c, to);
+        return c;
+    }
+    if (c.kind >= CHANGE_RELATION) {
+        random_relation(rnd, &c, to);
         return c;
     }
     c.keyspace = 1 + (uint32_t)(random_number(rnd) >> 33);
@@ -100,7 +143,11 @@ static inline bool same_change(const struct change *a, const struct change *b)
            a->policy.max_bytes == b->policy.max_bytes &&
            a->policy.max_records == b->policy.max_records &&
            a->policy.server_time == b->policy.server_time && slice_equal(a->key, b->key) &&
-           slice_equal(a->value, b->value);
+           slice_equal(a->value, b->value) && a->relation == b->relation &&
+           a->options.reverse == b->options.reverse && a->options.recent == b->options.recent &&
+           a->options.relaxed == b->options.relaxed && slice_equal(a->froms, b->froms) &&
+           slice_equal(a->counts, b->counts) && slice_equal(a->members, b->members) &&
+           slice_equal(a->stamps, b->stamps);
 }
 
 #endif

@@ -1,7 +1,8 @@
 // For test_op_protoc.py. `encode SEED COUNT` prints random changes, a line each: the fields, then
 // the encoded transaction. `decode` reads encoded transactions from standard input and prints the
 // fields of their first change. A line is: kind space type version expires keyspace log offset
-// created max_age max_bytes max_records server_time key value [encoded], bytes in hex.
+// created max_age max_bytes max_records server_time relation reverse recent relaxed key value froms
+// counts members stamps [encoded], bytes in hex.
 #include "base/assert.h"
 #include "base/limits.h"
 #include "op_random.h"
@@ -26,8 +27,14 @@ static void print_change(const struct change *c)
            c->created_ms);
     printf(" %" PRIu64 " %" PRIu64 " %" PRIu64 " %d", c->policy.max_age_ms, c->policy.max_bytes,
            c->policy.max_records, c->policy.server_time);
+    printf(" %" PRIu32 " %d %d %d", c->relation, c->options.reverse, c->options.recent,
+           c->options.relaxed);
     print_hex(c->key);
     print_hex(c->value);
+    print_hex(c->froms);
+    print_hex(c->counts);
+    print_hex(c->members);
+    print_hex(c->stamps);
 }
 
 static void encode(uint64_t seed, unsigned count)

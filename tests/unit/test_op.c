@@ -87,6 +87,34 @@ static const uint8_t golden_erase[] = {
     0x0a, 11, 0x32, 9,                        // changes, erase
     0x08, 3,  0x12, 1, 'k', 0x18, 7, 0x20, 9, // keyspace, key, log, offset
 };
+static const uint8_t golden_relation[] = {
+    0x0a, 25,   0x3a, 23,                          // changes, relation
+    0x0a, 6,    'f',  'a',  'n',  's',  ':',  '1', // name
+    0x10, 2,                                       // id
+    0x18, 0x80, 0xd0, 0x95, 0xff, 0xbc, 0x31,      // created_ms
+    0x20, 1,    0x28, 1,    0x30, 1,               // reverse, recent, relaxed
+};
+#define SMALL64(n) n, 0, 0, 0, 0, 0, 0, 0
+static const uint8_t golden_relate[] = {
+    0x0a,       84, 0x42,        82,            // changes, relate
+    0x08,       2,                              // relation
+    0x12,       16, SMALL64(5),  SMALL64(0xff), // froms
+    0x1a,       8,  2,           0,
+    0,          0,  1,           0,
+    0,          0, // counts
+    0x22,       24, SMALL64(1),  SMALL64(200),
+    SMALL64(0), // members: of 5, 1 and 200
+    0x2a,       24, SMALL64(11), SMALL64(10),
+    12,         0,  0,           0,
+    0,          0,  0,           0x80, // stamps
+};
+static const uint8_t golden_unrelate[] = {
+    0x0a, 30, 0x4a, 28,                   // changes, unrelate
+    0x08, 2,                              // relation
+    0x12, 8,  5,    0,  0, 0, 0, 0, 0, 0, // froms
+    0x1a, 4,  1,    0,  0, 0,             // counts
+    0x22, 8,  1,    2,  3, 4, 5, 6, 7, 8, // members
+};
 
 #define GOLDEN(name)                        \
     {                                       \
@@ -119,6 +147,25 @@ static const struct {
       .value = {golden_append + 14, sizeof golden_append - 14}}},
     {GOLDEN(trim), {.kind = CHANGE_TRIM, .keyspace = 3, .key = TEXT("k"), .log = 7, .offset = 300}},
     {GOLDEN(erase), {.kind = CHANGE_ERASE, .keyspace = 3, .key = TEXT("k"), .log = 7, .offset = 9}},
+    {GOLDEN(relation),
+     {.kind = CHANGE_RELATION,
+      .key = TEXT("fans:1"),
+      .relation = 2,
+      .created_ms = 1700000000000,
+      .options = {true, true, true}}},
+    {GOLDEN(relate),
+     {.kind = CHANGE_RELATE,
+      .relation = 2,
+      .froms = {golden_relate + 8, 16},
+      .counts = {golden_relate + 26, 8},
+      .members = {golden_relate + 36, 24},
+      .stamps = {golden_relate + 62, 24}}},
+    {GOLDEN(unrelate),
+     {.kind = CHANGE_UNRELATE,
+      .relation = 2,
+      .froms = {golden_unrelate + 8, 8},
+      .counts = {golden_unrelate + 18, 4},
+      .members = {golden_unrelate + 24, 8}}},
 };
 enum { GOLDENS = sizeof golden / sizeof *golden };
 
@@ -397,15 +444,86 @@ static void refuses_logs(void **state)
     free(record);
 }
 
-static void describes_logs(void **state)
+// A relate of relation 1 with these columns, each of up to 100 bytes.
+static enum err read_relate(struct slice froms, struct slice counts, struct slice members,
+                            struct slice stamps, struct change *c)
+{
+    const struct slice columns[] = {froms, counts, members, stamps};
+    uint8_t body[500] = {0x08, 1}, bytes[600], *p = body + 2;
+    for (unsigned i = 0; i < 4; i++) {
+        if (!columns[i].n)
+            continue;
+        p = start_bytes(p, 2 + i, columns[i].n);
+        memcpy(p, columns[i].p, columns[i].n);
+        p += columns[i].n;
+    }
+    size_t n = (size_t)(p - body);
+    p = start_bytes(start_bytes(bytes, 1, 5 + n), CHANGE_RELATE, n);
+    memcpy(p, body, n);
+    return first(slice_of(bytes, (size_t)(p - bytes) + n), c);
+}
+
+static void refuses_relations(void **state)
+{
+    struct change c;
+    assert_ok(first(BYTES(0x0a, 7, 0x3a, 5, 0x0a, 1, 'k', 0x10, 1), &c));
+    assert_false(c.options.reverse || c.options.recent || c.options.relaxed);
+    assert_err(first(BYTES(0x0a, 5, 0x3a, 3, 0x0a, 1, 'k'), &c), ERR_DAMAGED);          // no id
+    assert_err(first(BYTES(0x0a, 4, 0x3a, 2, 0x10, 1), &c), ERR_DAMAGED);               // no name
+    assert_err(first(BYTES(0x0a, 7, 0x3a, 5, 0x0a, 1, '-', 0x10, 1), &c), ERR_DAMAGED); // a bad one
+    assert_err(first(BYTES(0x0a, 4, 0x42, 2, 0x08, 1), &c), ERR_DAMAGED);               // no lists
+
+    struct slice from = BYTES(1, 0, 0, 0, 0, 0, 0, 0), one = BYTES(1, 0, 0, 0), none = {0};
+    struct slice two = BYTES(2, 0, 0, 0), zero = BYTES(0, 0, 0, 0);
+    struct slice rise = BYTES(255, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0);
+    struct slice fall = BYTES(0, 1, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 0, 0, 0, 0);
+    struct slice same = BYTES(7, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0);
+    struct slice more = BYTES(3, 0, 0, 0), huge = BYTES(255, 255, 255, 255);
+    assert_ok(read_relate(from, two, rise, none, &c));
+    assert_ok(read_relate(from, two, rise, fall, &c));
+    assert_ok(read_relate(same, BYTES(1, 0, 0, 0, 1, 0, 0, 0), fall, none, &c)); // a from twice
+    assert_err(read_relate(from, two, fall, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, two, same, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, one, rise, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, more, rise, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, huge, rise, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, zero, none, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, none, none, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(none, none, none, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, two, rise, from, &c), ERR_DAMAGED); // a stamp too few
+    assert_err(read_relate(same, BYTES(2, 0, 0, 0, 0, 0, 0, 0), rise, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(slice_of(from.p, 7), two, rise, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, slice_of(two.p, 3), rise, none, &c), ERR_DAMAGED);
+    assert_err(read_relate(from, one, slice_of(rise.p, 9), none, &c), ERR_DAMAGED);
+}
+
+static void names_relations(void **state)
+{
+    static const char *const good[] = {"a", "_", "9", "user:likes.v2-x", "Z_"};
+    static const char *const bad[] = {"", ".", ":a", "-", "a b", "a/b", "\xc3\xa4", "a\n"};
+    char name[LIMIT_RELATION_NAME + 1];
+    memset(name, 'n', sizeof name);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(op_relation_name(slice_str(good[i])));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(op_relation_name(slice_str(bad[i])));
+    assert_false(op_relation_name(slice_of("a\0", 2)));
+    assert_true(op_relation_name(slice_of(name, LIMIT_RELATION_NAME)));
+    assert_false(op_relation_name(slice_of(name, sizeof name)));
+}
+
+static void describes_logs_and_relations(void **state)
 {
     static const char *const texts[] = {
         "keyspace \"events\" id 3",
         "append \"k\" in keyspace 3 log 128, 86 bytes",
         "trim \"k\" in keyspace 3 log 7 offset 300",
         "erase \"k\" in keyspace 3 log 7 offset 9",
+        "relation \"fans:1\" id 2, reverse, recent, relaxed",
+        "relate 3 members in 2 lists of relation 2",
+        "unrelate 1 members in 1 lists of relation 2",
     };
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         char text[200];
         op_describe(&golden[2 + i].change, text, sizeof text);
         assert_string_equal(text, texts[i]);
@@ -456,8 +574,10 @@ int main(void)
         cmocka_unit_test(reads_what_others_may_write),
         cmocka_unit_test(refuses),
         cmocka_unit_test(refuses_logs),
+        cmocka_unit_test(refuses_relations),
+        cmocka_unit_test(names_relations),
         cmocka_unit_test(describes),
-        cmocka_unit_test(describes_logs),
+        cmocka_unit_test(describes_logs_and_relations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,8 +16,11 @@ U64 = 2**64 - 1
 
 
 NUMBERS = ("kind", "space", "type", "version", "expires_ms", "keyspace", "log", "offset", "created_ms",
-           "max_age_ms", "max_bytes", "max_records", "server_time")
-WORDS = len(NUMBERS) + 2  # and the encoded bytes
+           "max_age_ms", "max_bytes", "max_records", "server_time", "relation", "reverse", "recent",
+           "relaxed")
+STRINGS = ("key", "value", "froms", "counts", "members", "stamps")
+WORDS = len(NUMBERS) + len(STRINGS)  # and the encoded bytes
+COLUMNS = {"froms": "<%dQ", "counts": "<%dI", "members": "<%dQ", "stamps": "<%dQ"}
 
 # Of each kind: its field in Change, its message, and what its fields are called in struct change.
 KINDS = {
@@ -29,6 +32,10 @@ KINDS = {
     4: ("append", "Append", {"keyspace": "keyspace", "key": "key", "log": "log", "records": "value"}),
     5: ("trim", "Trim", {"keyspace": "keyspace", "key": "key", "log": "log", "before": "offset"}),
     6: ("erase", "Erase", {"keyspace": "keyspace", "key": "key", "log": "log", "offset": "offset"}),
+    7: ("relation", "Relation", {"name": "key", "id": "relation",
+                                 **{n: n for n in ("created_ms", "reverse", "recent", "relaxed")}}),
+    8: ("relate", "Relate", {n: n for n in ("relation", *COLUMNS)}),
+    9: ("unrelate", "Relate", {n: n for n in ("relation", *COLUMNS)}),
 }
 
 
@@ -36,14 +43,19 @@ def fields(line):
     words = line.split()
     unhex = lambda text: b"" if text == "-" else bytes.fromhex(text)
     return {**{name: int(word) for name, word in zip(NUMBERS, words)},
-            "key": unhex(words[len(NUMBERS)]), "value": unhex(words[len(NUMBERS) + 1])}
+            **{name: unhex(word) for name, word in zip(STRINGS, words[len(NUMBERS):])}}
 
 
 def body(schema, f):
     _, kind, names = KINDS[f["kind"]]
     values = {theirs: f[ours] for theirs, ours in names.items()}
-    if "server_time" in values:
-        values["server_time"] = bool(values["server_time"])
+    for name in ("server_time", "reverse", "recent", "relaxed"):
+        if name in values:
+            values[name] = bool(values[name])
+    for name, form in COLUMNS.items():
+        if name in values:
+            packed = values[name]
+            values[name] = struct.unpack(form % (len(packed) // (4 if "I" in form else 8)), packed)
     return getattr(schema, kind)(**values)
 
 
@@ -83,9 +95,22 @@ def random_value(rnd, kind):
     return b"\x01" if kind == 4 else rnd.randbytes(size)
 
 
+def random_lists(rnd):
+    """Columns of a relate, and a key, which it has none of."""
+    lists = [sorted(rnd.sample(range(2**rnd.choice([4, 20, 62])), rnd.randrange(1, 9)))
+             for _ in range(rnd.randrange(1, 5))]
+    members = [m for one in lists for m in one]
+    pack = lambda name, values: struct.pack(COLUMNS[name] % len(values), *values)
+    stamps = [rnd.randrange(2**64) for _ in members] if rnd.randrange(2) else []
+    return {"key": b"", "froms": pack("froms", [rnd.randrange(2**64) for _ in lists]),
+            "counts": pack("counts", [len(one) for one in lists]),
+            "members": pack("members", members), "stamps": pack("stamps", stamps)}
+
+
 def random_fields(rnd):
     big = lambda: rnd.choice([0, 1, 127, 128, U64, rnd.randrange(2**rnd.randrange(1, 65))])
-    f = {name: 0 for name in NUMBERS} | {"kind": rnd.choice(list(KINDS)), "value": b""}
+    f = {name: 0 for name in NUMBERS} | {name: b"" for name in STRINGS}
+    f["kind"] = rnd.choice(list(KINDS))
     for name in KINDS[f["kind"]][2].values():
         f[name] = big()
     f["key"] = rnd.randbytes(rnd.choice([1, 16, 127, 128, 255]))
@@ -96,6 +121,11 @@ def random_fields(rnd):
         f["value"] = random_value(rnd, f["type"])
     if f["kind"] == 3:
         f["server_time"] = rnd.choice([0, 1])
+    if f["kind"] >= 7:
+        f["relation"] = rnd.choice([1, 127, 128, 2**32 - 1])
+        f |= {name: rnd.choice([0, 1]) for name in ("reverse", "recent", "relaxed") if f["kind"] == 7}
+        f |= {"key": "".join(rnd.choices("aZ09_", k=rnd.choice([1, 127, 128]))).encode()}
+        return f if f["kind"] == 7 else f | random_lists(rnd)
     if f["kind"] >= 3:
         f["keyspace"] = rnd.choice([1, 127, 128, 2**32 - 1])
     if f["kind"] >= 4:
@@ -135,7 +165,8 @@ def python_writes(samples, schema, seed):
         if i % 2:
             # Unknown fields at each level, and the first value of a field overridden by its second.
             known = body(schema, f)
-            number = rnd.choice([n for n in known.DESCRIPTOR.fields if n.type == n.TYPE_UINT64]).number
+            number = rnd.choice([n for n in known.DESCRIPTOR.fields if n.type in
+                                 (n.TYPE_UINT64, n.TYPE_UINT32) and n.label != n.LABEL_REPEATED]).number
             inner = known.SerializeToString()
             inner = varint(number << 3) + varint(7) + unknown(rnd) + inner + unknown(rnd)
             if getattr(known, known.DESCRIPTOR.fields_by_number[number].name) == 0:
