@@ -317,6 +317,8 @@ static void apply(struct commit *c, struct txn *t, size_t i)
     if (relates(op)) {
         fake_rels_apply(c->rels, op->edit, op->kind == TXN_RELATE);
         op->number = (int64_t)op->edit->changed;
+        // As if each group were a transaction: an edge may join them as it likes.
+        c->seq += op->edit->count - 1;
         return;
     }
     struct entry *e = find(c, op->k.key, false);

@@ -76,11 +76,17 @@ bool fake_request(struct fake *f, uint16_t *type, uint8_t *args, size_t cap, siz
         return false;
     *type = load16(head);
     static const uint8_t arguments[] = {
-        [WIRE_GET] = 1,        [WIRE_DELETE] = 1,     [WIRE_SET] = 2,          [WIRE_VGET] = 1,
-        [WIRE_TXN] = 2,        [WIRE_LIST] = 3,       [WIRE_STAT] = 0,         [WIRE_PING] = 1,
-        [WIRE_LOG_CREATE] = 2, [WIRE_LOG_POLICY] = 2, [WIRE_LOG_KEYSPACE] = 1, [WIRE_LOG_META] = 2,
-        [WIRE_LOG_APPEND] = 3, [WIRE_LOG_READ] = 5,   [WIRE_LOG_TAIL] = 4,     [WIRE_LOG_TRIM] = 3,
-        [WIRE_LOG_ERASE] = 3,  [WIRE_LOG_FLUSH] = 2,  [WIRE_LOG_LIST] = 3,
+        [WIRE_GET] = 1,         [WIRE_DELETE] = 1,       [WIRE_SET] = 2,
+        [WIRE_VGET] = 1,        [WIRE_TXN] = 2,          [WIRE_LIST] = 3,
+        [WIRE_STAT] = 0,        [WIRE_PING] = 1,         [WIRE_LOG_CREATE] = 2,
+        [WIRE_LOG_POLICY] = 2,  [WIRE_LOG_KEYSPACE] = 1, [WIRE_LOG_META] = 2,
+        [WIRE_LOG_APPEND] = 3,  [WIRE_LOG_READ] = 5,     [WIRE_LOG_TAIL] = 4,
+        [WIRE_LOG_TRIM] = 3,    [WIRE_LOG_ERASE] = 3,    [WIRE_LOG_FLUSH] = 2,
+        [WIRE_LOG_LIST] = 3,    [WIRE_REL_CREATE] = 2,   [WIRE_REL_INFO] = 1,
+        [WIRE_REL_LIST] = 2,    [WIRE_REL_ADD] = 4,      [WIRE_REL_REMOVE] = 4,
+        [WIRE_REL_EDIT] = 4,    [WIRE_REL_GET] = 2,      [WIRE_REL_PAGE] = 3,
+        [WIRE_REL_COUNT] = 3,   [WIRE_REL_CONTAINS] = 4, [WIRE_REL_MANY] = 3,
+        [WIRE_REL_COMBINE] = 2, [WIRE_REL_FROMS] = 2,
     };
     assert_true(*type < sizeof arguments);
     size_t count = arguments[*type];

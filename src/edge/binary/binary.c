@@ -1,6 +1,6 @@
 // Batch first, then execute: what has arrived is parsed into up to BATCH requests, the hash table's
-// cache lines of all their keys are asked for, then the requests run in order. Each reply is gated
-// by what it rests on, so that a pipeline never stops for the disk.
+// cache lines of all their keys and lists are asked for, then the requests run in order. Each reply
+// is gated by what it rests on, so that a pipeline never stops for the disk.
 //
 // What is not in RAM stops the connection: the keys of the request and of those parsed behind it
 // are fetched in one go (conn_hold, CONN_WAIT), and the request, still at the head of the input,
@@ -12,7 +12,6 @@
 
 #include <stdlib.h>
 
-#define BATCH       128
 #define FETCH       64 // keys of one fetch
 #define NUMBER_TEXT 32 // bytes of an integer's, float's or bool's text at most
 
@@ -73,6 +72,15 @@ enum conn_verdict binary_fail(struct conn *c, enum frame_type type, enum err e,
     return binary_answer(c, STATUS_ERROR, text, strlen(text), dep);
 }
 
+enum err binary_need_size(const struct frame *f, unsigned arg, size_t size, const char *what,
+                          struct errmsg *msg)
+{
+    if (f->arg[arg].n == size)
+        return ERR_OK;
+    return err_set(msg, ERR_INVALID, "%s: %s takes %zu bytes, not %zu", frame_name(f->type), what,
+                   size, f->arg[arg].n);
+}
+
 // ---- waiting
 
 static void on_ready(void *arg, enum err e)
@@ -102,6 +110,13 @@ enum conn_verdict binary_txn_fetch(struct conn *c, enum frame_type type, const s
 {
     conn_hold(c);
     return waits(c, type, commit_txn_fetch(binary_of(c)->o.commit, t, on_ready, c));
+}
+
+enum conn_verdict binary_rel_fetch(struct conn *c, enum frame_type type,
+                                   const struct rel_ref *lists, size_t count)
+{
+    conn_hold(c);
+    return waits(c, type, commit_rel_fetch(binary_of(c)->o.commit, lists, count, on_ready, c));
 }
 
 enum conn_verdict binary_wait_room(struct conn *c, enum frame_type type)
@@ -263,7 +278,9 @@ static enum conn_verdict execute_stat(struct conn *c)
 
 // ---- batches
 
-static enum conn_verdict execute(struct conn *c, const struct request *q, size_t count)
+// *before: see binary_rel_change.
+static enum conn_verdict execute(struct conn *c, const struct request *q, size_t count,
+                                 size_t *before)
 {
     struct session *s = conn_state(c);
     if (s->wait_error) {
@@ -306,6 +323,25 @@ static enum conn_verdict execute(struct conn *c, const struct request *q, size_t
     case FRAME_LOG_FLUSH:
     case FRAME_LOG_LIST:
         return binary_log(c, &q->frame);
+    case FRAME_REL_ADD:
+    case FRAME_REL_REMOVE:
+        return binary_rel_change(c, q, count, before);
+    case FRAME_REL_EDIT:
+        return binary_rel_edit(c, &q->frame);
+    case FRAME_REL_CREATE:
+    case FRAME_REL_INFO:
+    case FRAME_REL_LIST:
+    case FRAME_REL_GET:
+    case FRAME_REL_PAGE:
+    case FRAME_REL_COUNT:
+    case FRAME_REL_CONTAINS:
+        return binary_rel(c, q, count);
+    case FRAME_REL_MANY:
+        return binary_rel_many(c, &q->frame);
+    case FRAME_REL_COMBINE:
+        return binary_rel_combine(c, &q->frame);
+    case FRAME_REL_FROMS:
+        return binary_rel_froms(c, &q->frame);
     }
     return CONN_DROP; // not reached: the parser knows no other
 }
@@ -326,11 +362,15 @@ static enum err parse_batch(const struct binary *b, struct slice in, struct requ
         if (has_ref(batch[n].frame.type)) {
             batch[n].ref = commit_ref(b->o.commit, batch[n].frame.arg[0]);
             commit_prefetch_slot(b->o.commit, &batch[n].ref);
+        } else if (binary_rel_has_list(batch[n].frame.type)) {
+            binary_rel_look_up(b, &batch[n]);
         }
     }
     for (size_t i = 0; i < n; i++)
         if (has_ref(batch[i].frame.type))
             commit_prefetch_entry(b->o.commit, &batch[i].ref);
+        else if (binary_rel_has_list(batch[i].frame.type) && batch[i].list.relation)
+            commit_rel_prefetch_list(b->o.commit, &batch[i].list);
     *count = n;
     return e;
 }
@@ -352,7 +392,10 @@ static enum conn_verdict binary_input(struct conn *c)
         }
         enum err parsed = parse_batch(b, buf_slice(conn_in(c)), batch, &count, &msg);
         while (i < count && v == CONN_MORE && !s->tail && conn_pending(c) < LIMIT_OUT_STOP) {
-            v = execute(c, &batch[i], count - i);
+            size_t before = 0;
+            v = execute(c, &batch[i], count - i, &before);
+            for (; before; before--)
+                used += batch[i++].frame.size;
             if (v == CONN_WAIT && !s->job)
                 break; // it stays at the head of the input and runs again
             used += batch[i++].frame.size;

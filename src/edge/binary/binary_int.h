@@ -1,9 +1,11 @@
 // What the files of the binary edge know of each other: frame.c (parsing), binary.c (batches,
-// single keys), job.c (what may block), txn.c, list.c, log.c, log_append.c, log_read.c, log_tail.c.
+// single keys), job.c (what may block), txn.c, list.c, log.c, log_append.c, log_read.c, log_tail.c,
+// rel.c, rel_change.c, rel_query.c.
 #ifndef VARVE_EDGE_BINARY_BINARY_INT_H
 #define VARVE_EDGE_BINARY_BINARY_INT_H
 
 #include "commit/log.h"
+#include "commit/rel.h"
 #include "edge/binary/binary.h"
 #include "edge/binary/frame.h"
 
@@ -41,8 +43,13 @@ struct binary_job {
 
 struct request {
     struct frame frame;
-    struct key_ref ref; // GET, DELETE, SET, VGET
+    union {
+        struct key_ref ref;  // GET, DELETE, SET, VGET
+        struct rel_ref list; // binary_rel_has_list; relation NULL: to be looked up yet
+    };
 };
+
+#define BATCH 128 // requests looked at together
 
 // A reply under way, for binary_reply_begin and binary_reply_end.
 struct binary_reply {
@@ -68,7 +75,12 @@ MUST_USE enum conn_verdict binary_fetch(struct conn *c, enum frame_type type,
                                         const struct key_ref *keys, size_t count);
 MUST_USE enum conn_verdict binary_txn_fetch(struct conn *c, enum frame_type type,
                                             const struct txn *t);
+MUST_USE enum conn_verdict binary_rel_fetch(struct conn *c, enum frame_type type,
+                                            const struct rel_ref *lists, size_t count);
 MUST_USE enum conn_verdict binary_wait_room(struct conn *c, enum frame_type type);
+// An argument of fixed size; longer ones the parser has refused.
+MUST_USE enum err binary_need_size(const struct frame *f, unsigned arg, size_t size,
+                                   const char *what, struct errmsg *msg);
 
 // txn.c
 MUST_USE enum conn_verdict binary_txn(struct conn *c, const struct frame *f);
@@ -119,5 +131,41 @@ MUST_USE enum conn_verdict binary_tail_run(struct conn *c);
 MUST_USE enum conn_verdict binary_tail_idle(struct conn *c); // the deadline has passed
 void binary_tail_dead(struct conn *c);
 void binary_tail_release(struct tail *t); // NULL is none
+
+// rel.c: relations, and one list of them. A batch's lists are looked up before the batch runs.
+static inline bool binary_rel_has_list(enum frame_type type)
+{
+    return type >= FRAME_REL_ADD && type <= FRAME_REL_CONTAINS && type != FRAME_REL_EDIT;
+}
+void binary_rel_look_up(const struct binary *b, struct request *q);
+// Any of them but REL_ADD and REL_REMOVE; `count` requests begin at q.
+MUST_USE enum conn_verdict binary_rel(struct conn *c, const struct request *q, size_t count);
+// Bits of the flags argument.
+enum { REL_FLAG_REVERSE = 1, REL_FLAG_RELAXED = 2 };
+MUST_USE enum err binary_rel_flags(const struct frame *f, unsigned arg, uint32_t allowed,
+                                   uint32_t *flags, struct errmsg *msg);
+// Packed ids; at most `max` of them.
+MUST_USE enum err binary_rel_ids(const struct frame *f, unsigned arg, const char *what, size_t max,
+                                 struct errmsg *msg);
+// The page argument; `order` is checked to lie between low and high.
+struct rel_page_arg {
+    unsigned order;
+    bool reverse, has_after;
+    uint64_t after;
+    uint32_t limit; // 1 to LIMIT_REL_PAGE
+};
+MUST_USE enum err binary_rel_page_arg(const struct frame *f, unsigned arg, unsigned low,
+                                      unsigned high, struct rel_page_arg *p, struct errmsg *msg);
+
+// rel_change.c. REL_ADD and REL_REMOVE: executes also those behind q that are like it; *before says
+// how many were answered before the one that the verdict is about.
+MUST_USE enum conn_verdict binary_rel_change(struct conn *c, const struct request *q, size_t count,
+                                             size_t *before);
+MUST_USE enum conn_verdict binary_rel_edit(struct conn *c, const struct frame *f);
+
+// rel_query.c
+MUST_USE enum conn_verdict binary_rel_many(struct conn *c, const struct frame *f);
+MUST_USE enum conn_verdict binary_rel_combine(struct conn *c, const struct frame *f);
+MUST_USE enum conn_verdict binary_rel_froms(struct conn *c, const struct frame *f);
 
 #endif

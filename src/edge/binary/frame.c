@@ -1,7 +1,8 @@
 #include "edge/binary/frame.h"
 #include "base/limits.h"
 
-#define CONTINUATION_MAX 64u // any bytes up to this are judged by the commit room
+#define CONTINUATION_MAX 64u  // any bytes up to this are judged by the commit room
+#define RELATION_MAX     255u // likewise
 
 // X(NAME, "for people", bytes at most); key, value and request are the limits of frame_parse.
 #define ARGS(X)                                              \
@@ -21,7 +22,16 @@
     X(CONTINUATION, "continuation", CONTINUATION_MAX)        \
     X(PATTERN, "pattern", LIMIT_FILTER)                      \
     X(BEFORE, "before", 9)                                   \
-    X(OFFSET, "offset", 8)
+    X(OFFSET, "offset", 8)                                   \
+    X(RELATION, "relation", RELATION_MAX)                    \
+    X(OPTIONS, "options", 4)                                 \
+    X(FROM, "from", 8)                                       \
+    X(MEMBERS, "members", limits->request)                   \
+    X(FLAGS, "flags", 4)                                     \
+    X(GROUPS, "groups", limits->request)                     \
+    X(REL_PAGE, "page", 24)                                  \
+    X(FROMS, "froms", limits->request)                       \
+    X(LISTS, "lists", limits->request)
 
 enum arg_kind {
 #define X(name, text, limit) ARG_##name,
@@ -41,7 +51,7 @@ struct shape {
     enum arg_kind kinds[FRAME_ARGS];
 };
 
-#define LAST_TYPE FRAME_LOG_LIST
+#define LAST_TYPE FRAME_REL_FROMS
 
 static const struct shape shapes[LAST_TYPE + 1] = {
 #define X(name, type, args, ...) [type] = {#name, args, {__VA_ARGS__}},

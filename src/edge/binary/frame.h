@@ -35,7 +35,20 @@
     X(LOG_TRIM, 28, 3, ARG_KEYSPACE, ARG_KEY, ARG_BEFORE)                               \
     X(LOG_ERASE, 29, 3, ARG_KEYSPACE, ARG_KEY, ARG_OFFSET)                              \
     X(LOG_FLUSH, 30, 2, ARG_KEYSPACE, ARG_KEY)                                          \
-    X(LOG_LIST, 31, 3, ARG_KEYSPACE, ARG_AFTER, ARG_PAGE)
+    X(LOG_LIST, 31, 3, ARG_KEYSPACE, ARG_AFTER, ARG_PAGE)                               \
+    X(REL_CREATE, 32, 2, ARG_RELATION, ARG_OPTIONS)                                     \
+    X(REL_INFO, 33, 1, ARG_RELATION)                                                    \
+    X(REL_LIST, 34, 2, ARG_RELATION, ARG_PAGE)                                          \
+    X(REL_ADD, 35, 4, ARG_RELATION, ARG_FROM, ARG_MEMBERS, ARG_FLAGS)                   \
+    X(REL_REMOVE, 36, 4, ARG_RELATION, ARG_FROM, ARG_MEMBERS, ARG_FLAGS)                \
+    X(REL_EDIT, 37, 4, ARG_RELATION, ARG_GROUPS, ARG_FLAGS, ARG_IDEMPOTENCY)            \
+    X(REL_GET, 38, 2, ARG_RELATION, ARG_FROM)                                           \
+    X(REL_PAGE, 39, 3, ARG_RELATION, ARG_FROM, ARG_REL_PAGE)                            \
+    X(REL_COUNT, 40, 3, ARG_RELATION, ARG_FROM, ARG_FLAGS)                              \
+    X(REL_CONTAINS, 41, 4, ARG_RELATION, ARG_FROM, ARG_MEMBERS, ARG_FLAGS)              \
+    X(REL_MANY, 42, 3, ARG_RELATION, ARG_FROMS, ARG_PAGE)                               \
+    X(REL_COMBINE, 43, 2, ARG_LISTS, ARG_REL_PAGE)                                      \
+    X(REL_FROMS, 44, 2, ARG_RELATION, ARG_REL_PAGE)
 
 enum frame_type {
 #define X(name, type, ...) FRAME_##name = type,

@@ -45,16 +45,6 @@ enum err binary_log_name(const struct frame *f, struct log_name *name, struct er
     return e;
 }
 
-// An argument of fixed size; longer ones the parser has refused.
-static enum err need_size(const struct frame *f, unsigned arg, size_t size, const char *what,
-                          struct errmsg *msg)
-{
-    if (f->arg[arg].n == size)
-        return ERR_OK;
-    return err_set(msg, ERR_INVALID, "%s: %s takes %zu bytes, not %zu", frame_name(f->type), what,
-                   size, f->arg[arg].n);
-}
-
 // ---- keyspaces
 
 static enum err policy_read(const struct frame *f, struct log_policy *p, struct errmsg *msg)
@@ -63,7 +53,7 @@ static enum err policy_read(const struct frame *f, struct log_policy *p, struct 
     *p = (struct log_policy){0};
     if (f->arg[1].n == 0)
         return ERR_OK;
-    enum err e = need_size(f, 1, POLICY_SIZE, "a policy", msg);
+    enum err e = binary_need_size(f, 1, POLICY_SIZE, "a policy", msg);
     if (e)
         return e;
     uint64_t flags = load64(at + 24);
@@ -266,7 +256,7 @@ static struct log_job *job_new(struct commit *commit, const struct frame *f)
 
 static enum err trim_read(const struct frame *f, struct log_job *j, struct errmsg *msg)
 {
-    enum err e = need_size(f, 2, 9, "kind and border", msg);
+    enum err e = binary_need_size(f, 2, 9, "kind and border", msg);
     if (e)
         return e;
     const uint8_t *p = f->arg[2].p;
@@ -282,7 +272,7 @@ static enum err trim_read(const struct frame *f, struct log_job *j, struct errms
 
 static enum err erase_read(const struct frame *f, struct log_job *j, struct errmsg *msg)
 {
-    enum err e = need_size(f, 2, 8, "an offset", msg);
+    enum err e = binary_need_size(f, 2, 8, "an offset", msg);
     if (e)
         return e;
     j->offset = load64(f->arg[2].p);
@@ -293,7 +283,7 @@ static enum err erase_read(const struct frame *f, struct log_job *j, struct errm
 
 static enum err list_read(const struct frame *f, struct log_job *j, struct errmsg *msg)
 {
-    enum err e = need_size(f, 2, 8, "limit and flags", msg);
+    enum err e = binary_need_size(f, 2, 8, "limit and flags", msg);
     if (e)
         return e;
     uint32_t limit = load32(f->arg[2].p), flags = load32(f->arg[2].p + 4);

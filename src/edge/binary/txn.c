@@ -1,6 +1,7 @@
 // TXN: operations end to end, each
 //
-//     0  u8   kind          0 check, 1 put, 2 delete, 3 add, 4 append: enum txn_kind
+//     0  u8   kind          0 check, 1 put, 2 delete, 3 add, 4 append, 5 relate, 6 unrelate: enum
+//                           txn_kind
 //     1  u8   value type    put: enum value_type; otherwise 0
 //     2  u8   flags         1 a version is given (always for check), 2 a time to live (put, add)
 //     3  u8   0
@@ -14,7 +15,8 @@
 // in the one form that every protocol stores (no blanks, the shortest text of each number).
 //
 // The key of an append is u16 length, keyspace, the log's key; its value is records as LOG_APPEND
-// has them.
+// has them. The key of a relate or unrelate is u64 from, the relation's name; its value is packed
+// ids.
 #include "edge/binary/binary_int.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -29,8 +31,15 @@ enum { OP_HEADER = 28, OP_VERSION = 1, OP_TTL = 2 };
 #define NUMBER_TEXT 32u // bytes of a number in an array at most, with its comma
 #define ARRAYS_MAX  (2 * LIMIT_REQUEST_HARD)
 
-_Static_assert(TXN_CHECK == 0 && TXN_PUT == 1 && TXN_DELETE == 2 && TXN_ADD == 3 && TXN_APPEND == 4,
+_Static_assert(TXN_CHECK == 0 && TXN_PUT == 1 && TXN_DELETE == 2 && TXN_ADD == 3 &&
+                   TXN_APPEND == 4 && TXN_RELATE == 5 && TXN_UNRELATE == 6,
                "the protocol's kinds are the commit room's");
+
+// A relate or unrelate: an edit of one group.
+struct relate {
+    struct rel_edit edit;
+    struct rel_group group;
+};
 
 struct decoded {
     struct txn_op *ops; // `few` or allocated
@@ -40,6 +49,8 @@ struct decoded {
     struct log_append *appends; // in the order of their operations
     struct log_input *records;  // of all appends
     size_t append_count, record_count;
+    struct relate *relates; // likewise
+    size_t relate_count;
     struct txn_op few[FEW];
 };
 
@@ -51,6 +62,12 @@ static void decoded_release(struct decoded *d)
     json_parser_free(d->json);
     free(d->appends);
     free(d->records);
+    free(d->relates);
+}
+
+static bool relates(unsigned kind)
+{
+    return kind == TXN_RELATE || kind == TXN_UNRELATE;
 }
 
 // Counts the operations, and the records of appends, and checks that they fill what they are in
@@ -76,6 +93,7 @@ static enum err count_ops(struct decoded *d, struct slice in, struct errmsg *msg
             d->append_count++;
             d->record_count += records;
         }
+        d->relate_count += relates(in.p[0]);
         in.p += size;
         in.n -= size;
     }
@@ -164,7 +182,7 @@ static enum err check_layout(enum value_type type, struct slice v, struct errmsg
 static enum err check_kind(const uint8_t *p, struct slice value, struct errmsg *msg)
 {
     unsigned kind = p[0], flags = p[2];
-    if (kind > TXN_APPEND)
+    if (kind > TXN_UNRELATE)
         return err_set(msg, ERR_INVALID, "unknown kind %u", kind);
     if ((flags & ~(unsigned)(OP_VERSION | OP_TTL)) || p[3])
         return err_set(msg, ERR_INVALID, "unknown flags %u", flags | (unsigned)p[3] << 8);
@@ -174,8 +192,11 @@ static enum err check_kind(const uint8_t *p, struct slice value, struct errmsg *
         return err_set(msg, ERR_INVALID, "a check or delete has neither value nor time to live");
     if (kind == TXN_CHECK && !(flags & OP_VERSION))
         return err_set(msg, ERR_INVALID, "a check needs a version");
-    if (kind == TXN_APPEND && flags)
-        return err_set(msg, ERR_INVALID, "an append has neither version nor time to live");
+    if (kind >= TXN_APPEND && flags)
+        return err_set(msg, ERR_INVALID, "%s has neither version nor time to live",
+                       kind == TXN_APPEND   ? "an append"
+                       : kind == TXN_RELATE ? "a relate"
+                                            : "an unrelate");
     if (kind == TXN_ADD && value.n != 8)
         return err_set(msg, ERR_INVALID, "the number to add takes 8 bytes, not %zu", value.n);
     return ERR_OK;
@@ -204,6 +225,27 @@ static enum err decode_append(const struct binary *b, struct decoded *d, struct 
     return ERR_OK;
 }
 
+// The next of d's relates becomes this operation's.
+static enum err decode_relate(struct decoded *d, unsigned kind, struct slice key,
+                              struct slice value, struct txn_op *op, struct errmsg *msg)
+{
+    if (key.n < 8)
+        return err_set(msg, ERR_INVALID, "the `from` takes 8 bytes, not %zu", key.n);
+    if (value.n % 8)
+        return err_set(msg, ERR_INVALID, "members take 8 bytes each; %zu is not a multiple of it",
+                       value.n);
+    if (value.n / 8 > LIMIT_REL_MEMBERS)
+        return err_set(msg, ERR_TOO_BIG, "%zu members are over the limit of %u", value.n / 8,
+                       LIMIT_REL_MEMBERS);
+    struct relate *r = &d->relates[d->relate_count++];
+    r->group = (struct rel_group){
+        .from = load64(key.p), .members = value.p, .count = (uint32_t)(value.n / 8)};
+    r->edit = (struct rel_edit){
+        .relation = slice_of(key.p + 8, key.n - 8), .groups = &r->group, .count = 1};
+    *op = (struct txn_op){.kind = (uint8_t)kind, .edit = &r->edit};
+    return ERR_OK;
+}
+
 // Decodes one operation whose header is at p.
 static enum err decode_op(const struct binary *b, struct decoded *d, const uint8_t *p,
                           struct txn_op *op, struct errmsg *msg)
@@ -215,6 +257,8 @@ static enum err decode_op(const struct binary *b, struct decoded *d, const uint8
         return e;
     if (p[0] == TXN_APPEND)
         return decode_append(b, d, key, value, op, msg);
+    if (relates(p[0]))
+        return decode_relate(d, p[0], key, value, op, msg);
     if (key.n > b->limits.key || value.n > b->limits.value)
         return err_set(msg, ERR_TOO_BIG,
                        "key of %zu or value of %zu bytes is over the limit of %u or %u", key.n,
@@ -251,7 +295,12 @@ static enum err make_room(struct decoded *d)
         if (!d->appends || !d->records)
             return ERR_NO_MEMORY;
     }
-    d->append_count = d->record_count = 0; // as many are decoded
+    if (d->relate_count) {
+        d->relates = malloc(d->relate_count * sizeof *d->relates);
+        if (!d->relates)
+            return ERR_NO_MEMORY;
+    }
+    d->append_count = d->record_count = d->relate_count = 0; // as many are decoded
     return ERR_OK;
 }
 
@@ -264,7 +313,8 @@ static enum err decode(const struct binary *b, struct slice in, struct decoded *
     d->ops = d->few;
     d->appends = NULL;
     d->records = NULL;
-    d->append_count = d->record_count = 0;
+    d->append_count = d->record_count = d->relate_count = 0;
+    d->relates = NULL;
     enum err e = count_ops(d, in, msg);
     if (e == ERR_OK)
         e = make_room(d);
@@ -282,7 +332,7 @@ static enum err decode(const struct binary *b, struct slice in, struct decoded *
     const uint8_t *text = buf_len(&d->arrays) ? buf_head(&d->arrays) : NULL;
     for (size_t i = 0; i < d->count; i++) {
         struct txn_op *op = &d->ops[i];
-        if (op->kind == TXN_APPEND)
+        if (op->kind >= TXN_APPEND)
             continue;
         commit_prefetch_entry(b->o.commit, &op->k);
         if (op->kind == TXN_PUT && op->type == VALUE_ARRAY) {

@@ -1,0 +1,1307 @@
+// Relations over the binary edge, over a fake connection and a fake commit room.
+#include "unit.h"
+
+#include "base/limits.h"
+#include "edge/binary/binary.h"
+#include "edge/binary/frame.h"
+#include "fake_commit.h"
+#include "fake_conn.h"
+#include "fake_rel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RISING, FALLING, NEWEST, INTERSECT, UNION, DIFFERENCE };
+enum { REVERSE = 1, RELAXED = 2 };                            // flags
+enum { PAGE_REVERSE = 1, PAGE_AFTER = 4 };                    // of a page
+enum { WITH_REVERSE = 1, WITH_RECENT = 2, WITH_RELAXED = 4 }; // options
+
+struct room {
+    struct commit *commit;
+    struct binary *binary;
+    struct conn *conn;
+    struct buf script; // requests
+    struct buf expect; // replies
+};
+
+static void enter(struct room *r)
+{
+    r->commit = fake_commit_new();
+    struct binary_options o = {
+        .commit = r->commit, .max_key = 100, .max_value = 1000, .max_request = 20000000};
+    assert_ok(binary_new(&r->binary, &o));
+    r->conn = fake_conn_new(binary_protocol(r->binary));
+    buf_init(&r->script, 1 << 25);
+    buf_init(&r->expect, 1 << 25);
+}
+
+static void leave(struct room *r)
+{
+    fake_conn_free(r->conn);
+    binary_free(r->binary);
+    fake_commit_free(r->commit);
+    buf_release(&r->script);
+    buf_release(&r->expect);
+}
+
+// ---- requests
+
+static void put(struct buf *b, const void *p, size_t n)
+{
+    assert_ok(buf_append(b, p, n));
+}
+static void put8(struct buf *b, uint8_t v)
+{
+    put(b, &v, 1);
+}
+static void put32(struct buf *b, uint32_t v)
+{
+    put(b, &v, 4);
+}
+static void put64(struct buf *b, uint64_t v)
+{
+    put(b, &v, 8);
+}
+static void put_arg(struct buf *b, const void *p, size_t n)
+{
+    put32(b, (uint32_t)n);
+    put(b, p, n);
+}
+
+struct ids {
+    const uint64_t *p;
+    size_t n;
+};
+#define IDS(...)                                                                 \
+    (struct ids)                                                                 \
+    {                                                                            \
+        (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) \
+    }
+static const struct ids nobody = {NULL, 0};
+
+static void ask(struct room *r, uint16_t type, const char *relation)
+{
+    put(&r->script, &type, 2);
+    put_arg(&r->script, relation, strlen(relation));
+}
+static void ask_from(struct room *r, uint16_t type, const char *relation, uint64_t from)
+{
+    ask(r, type, relation);
+    put_arg(&r->script, &from, 8);
+}
+static void ask_change(struct room *r, uint16_t type, const char *relation, uint64_t from,
+                       struct ids m, uint32_t flags)
+{
+    ask_from(r, type, relation, from);
+    put_arg(&r->script, m.p, m.n);
+    put_arg(&r->script, &flags, 4);
+}
+static void ask_add(struct room *r, const char *relation, uint64_t from, struct ids m)
+{
+    ask_change(r, FRAME_REL_ADD, relation, from, m, 0);
+}
+static void ask_count(struct room *r, const char *relation, uint64_t from, uint32_t flags)
+{
+    ask_from(r, FRAME_REL_COUNT, relation, from);
+    put_arg(&r->script, &flags, 4);
+}
+static void put_page(struct buf *b, uint8_t order, uint8_t flags, uint32_t limit, uint64_t after)
+{
+    put32(b, 24);
+    put8(b, order);
+    put8(b, flags);
+    put(b, "\0", 2);
+    put32(b, limit);
+    put64(b, after);
+    put64(b, 0);
+}
+static void ask_page(struct room *r, const char *relation, uint64_t from, uint8_t order,
+                     uint8_t flags, uint32_t limit, uint64_t after)
+{
+    ask_from(r, FRAME_REL_PAGE, relation, from);
+    put_page(&r->script, order, flags, limit, after);
+}
+static void ask_create(struct room *r, const char *relation, uint32_t options)
+{
+    ask(r, FRAME_REL_CREATE, relation);
+    put_arg(&r->script, &options, 4);
+}
+static void ask_many(struct room *r, const char *relation, struct ids froms, uint32_t limit,
+                     uint32_t flags)
+{
+    ask(r, FRAME_REL_MANY, relation);
+    put_arg(&r->script, froms.p, froms.n);
+    put32(&r->script, 8);
+    put32(&r->script, limit);
+    put32(&r->script, flags);
+}
+static void ask_ping(struct room *r)
+{
+    ask(r, FRAME_PING, "x");
+}
+
+struct group {
+    uint64_t from;
+    struct ids members;
+    uint32_t remove;
+};
+static void ask_edit(struct room *r, const char *relation, const struct group *groups, size_t count,
+                     uint32_t flags, const char *idempotency)
+{
+    struct buf b;
+    buf_init(&b, 1 << 25);
+    for (size_t i = 0; i < count; i++) {
+        put64(&b, groups[i].from);
+        put32(&b, (uint32_t)groups[i].members.n / 8);
+        put32(&b, groups[i].remove);
+        put(&b, groups[i].members.p, groups[i].members.n);
+    }
+    ask(r, FRAME_REL_EDIT, relation);
+    put_arg(&r->script, buf_head(&b), buf_len(&b));
+    put_arg(&r->script, &flags, 4);
+    put_arg(&r->script, idempotency, strlen(idempotency));
+    buf_release(&b);
+}
+
+struct list {
+    const char *relation;
+    uint64_t from;
+    uint8_t flags;
+};
+static void ask_combine(struct room *r, uint8_t how, const struct list *lists, size_t count,
+                        uint8_t flags, uint32_t limit, uint64_t after)
+{
+    struct buf b;
+    uint16_t type = FRAME_REL_COMBINE;
+    buf_init(&b, 1 << 16);
+    for (size_t i = 0; i < count; i++) {
+        put64(&b, lists[i].from);
+        put8(&b, lists[i].flags);
+        put8(&b, (uint8_t)strlen(lists[i].relation));
+        put(&b, lists[i].relation, strlen(lists[i].relation));
+    }
+    put(&r->script, &type, 2);
+    put_arg(&r->script, buf_head(&b), buf_len(&b));
+    put_page(&r->script, how, flags, limit, after);
+    buf_release(&b);
+}
+
+// ---- replies
+
+static void expect_status(struct room *r, uint8_t status, size_t more)
+{
+    put32(&r->expect, 1 + (uint32_t)more);
+    put8(&r->expect, status);
+}
+static void expect32(struct room *r, uint32_t n)
+{
+    expect_status(r, 0, 4);
+    put32(&r->expect, n);
+}
+static void expect64(struct room *r, uint64_t n)
+{
+    expect_status(r, 0, 8);
+    put64(&r->expect, n);
+}
+static void expect_ids(struct room *r, struct ids m)
+{
+    expect_status(r, 0, m.n);
+    put(&r->expect, m.p, m.n);
+}
+static void expect_page(struct room *r, uint64_t total, bool more, uint64_t next, struct ids m)
+{
+    expect_status(r, 0, 24 + m.n);
+    put64(&r->expect, total);
+    put64(&r->expect, next);
+    put64(&r->expect, more);
+    put(&r->expect, m.p, m.n);
+}
+static void expect_combined(struct room *r, bool more, uint64_t next, struct ids m)
+{
+    expect_status(r, 0, 16 + m.n);
+    put64(&r->expect, next);
+    put64(&r->expect, more);
+    put(&r->expect, m.p, m.n);
+}
+static void expect_error(struct room *r, const char *text)
+{
+    expect_status(r, 3, strlen(text));
+    put(&r->expect, text, strlen(text));
+}
+static void expect_ping(struct room *r)
+{
+    expect_status(r, 0, 1);
+    put8(&r->expect, 'x');
+}
+
+// What the connection has replied is exactly what is expected; both are forgotten.
+static void check(struct room *r)
+{
+    struct buf *out = &r->conn->out;
+    assert_int_equal(buf_len(out), buf_len(&r->expect));
+    if (buf_len(out))
+        assert_memory_equal(buf_head(out), buf_head(&r->expect), buf_len(out));
+    fake_conn_take(r->conn);
+    buf_clear(&r->expect);
+}
+static void feed(struct room *r)
+{
+    r->conn->gates = 0;
+    r->conn->gate = 0;
+    fake_conn_feed(r->conn, buf_head(&r->script), buf_len(&r->script));
+    buf_clear(&r->script);
+}
+static void run(struct room *r)
+{
+    feed(r);
+    check(r);
+    assert_false(r->conn->closed || r->conn->waiting || r->conn->holds);
+    assert_int_equal(buf_len(&r->conn->in), 0);
+}
+// What was put off happens.
+static void work(struct room *r)
+{
+    fake_commit_work(r->commit);
+    fake_conn_run(r->conn);
+}
+
+// ---- tests
+
+static void relations(void **state)
+{
+    struct room r;
+    enter(&r);
+    ask_create(&r, "b", WITH_REVERSE | WITH_RELAXED);
+    expect64(&r, 1);
+    ask_create(&r, "b", WITH_REVERSE | WITH_RELAXED);
+    expect_status(&r, 2, 0);
+    ask_create(&r, "a", WITH_RECENT);
+    expect64(&r, 2);
+    ask_create(&r, "c", 8);
+    expect_error(&r, "REL_CREATE: unknown options 8");
+    ask_create(&r, "-c", 0);
+    expect_error(&r, "the relation's name is not one");
+    ask_add(&r, "c", 1, IDS(5, 6));
+    expect32(&r, 2);
+    ask(&r, FRAME_REL_INFO, "b");
+    expect_status(&r, 0, 28);
+    put64(&r.expect, 1);
+    put32(&r.expect, WITH_REVERSE | WITH_RELAXED);
+    put(&r.expect, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+    ask(&r, FRAME_REL_INFO, "c");
+    expect_status(&r, 0, 28);
+    put64(&r.expect, 3);
+    put32(&r.expect, 0);
+    put64(&r.expect, 1);
+    put64(&r.expect, 2);
+    ask(&r, FRAME_REL_INFO, "none");
+    expect_status(&r, 1, 0);
+    ask(&r, FRAME_REL_INFO, "");
+    expect_error(&r, "the relation's name is not one");
+    ask(&r, FRAME_REL_LIST, "a");
+    put_arg(&r.script, "\x0a\0\0\0\0\0\0\0", 8);
+    expect_status(&r, 0, 14);
+    put32(&r.expect, 2);
+    put_arg(&r.expect, "b", 1);
+    put_arg(&r.expect, "c", 1);
+    ask(&r, FRAME_REL_LIST, "");
+    put_arg(&r.script, "\1\0\0\0\0\0\0\0", 8);
+    expect_status(&r, 0, 9);
+    put32(&r.expect, 1);
+    put_arg(&r.expect, "a", 1);
+    ask(&r, FRAME_REL_LIST, "c");
+    put_arg(&r.script, "\1\0\0\0\0\0\0\0", 8);
+    expect32(&r, 0);
+    run(&r);
+    leave(&r);
+}
+
+static void one_list(void **state)
+{
+    struct room r;
+    enter(&r);
+    // What a request does is seen by those behind it in the batch, also that it made the relation.
+    ask_from(&r, FRAME_REL_GET, "f", 7);
+    expect_ids(&r, nobody);
+    ask_add(&r, "f", 7, IDS(3, UINT64_MAX, 1, 3));
+    expect32(&r, 3);
+    ask_from(&r, FRAME_REL_GET, "f", 7);
+    expect_ids(&r, IDS(1, 3, UINT64_MAX));
+    ask_add(&r, "f", 7, IDS(2, 3));
+    expect32(&r, 1);
+    ask_change(&r, FRAME_REL_REMOVE, "f", 7, IDS(1, 9), 0);
+    expect32(&r, 1);
+    ask_change(&r, FRAME_REL_REMOVE, "none", 7, IDS(1, 9), 0);
+    expect32(&r, 0);
+    ask_add(&r, "f", 7, nobody);
+    expect32(&r, 0);
+    ask_count(&r, "f", 7, 0);
+    expect64(&r, 3);
+    ask_count(&r, "f", 8, 0);
+    expect64(&r, 0);
+    ask_page(&r, "f", 7, RISING, 0, 2, 99);
+    expect_page(&r, 3, true, 3, IDS(2, 3));
+    ask_page(&r, "f", 7, RISING, PAGE_AFTER, 2, 3);
+    expect_page(&r, 3, false, 0, IDS(UINT64_MAX));
+    ask_page(&r, "f", 7, FALLING, PAGE_AFTER, 0, 3);
+    expect_page(&r, 3, false, 0, IDS(2));
+    ask_page(&r, "f", 7, NEWEST, 0, 0, 0);
+    expect_error(&r, "the relation is not declared with order=recent");
+    ask_page(&r, "f", 7, RISING, PAGE_REVERSE, 0, 0);
+    expect_error(&r, "the relation is not declared with reverse");
+    ask_page(&r, "none", 7, FALLING, 0, 1000000, 0);
+    expect_page(&r, 0, false, 0, nobody);
+    ask_change(&r, FRAME_REL_CONTAINS, "f", 7, IDS(3, 1, 2), 0);
+    expect_status(&r, 0, 3);
+    put(&r.expect, "\1\0\1", 3);
+    ask_change(&r, FRAME_REL_CONTAINS, "f", 7, nobody, 0);
+    expect_status(&r, 0, 0);
+    run(&r);
+    leave(&r);
+}
+
+static void reverse_and_recent(void **state)
+{
+    struct room r;
+    enter(&r);
+    ask_create(&r, "f", WITH_REVERSE | WITH_RECENT);
+    expect64(&r, 1);
+    ask_add(&r, "f", 7, IDS(5, 3, 4));
+    expect32(&r, 3);
+    ask_add(&r, "f", 8, IDS(3));
+    expect32(&r, 1);
+    ask_page(&r, "f", 7, NEWEST, 0, 2, 0);
+    expect_page(&r, 3, true, 2, IDS(4, 3));
+    ask_page(&r, "f", 7, NEWEST, PAGE_AFTER, 2, 2);
+    expect_page(&r, 3, false, 0, IDS(5));
+    ask_page(&r, "f", 3, RISING, PAGE_REVERSE, 0, 0);
+    expect_page(&r, 2, false, 0, IDS(7, 8));
+    ask_count(&r, "f", 3, REVERSE);
+    expect64(&r, 2);
+    ask_change(&r, FRAME_REL_CONTAINS, "f", 3, IDS(8, 9), REVERSE);
+    expect_status(&r, 0, 2);
+    put(&r.expect, "\1\0", 2);
+    ask_many(&r, "f", IDS(3, 1), 0, REVERSE);
+    expect_status(&r, 0, 2 * 12 + 16);
+    put64(&r.expect, 2);
+    put32(&r.expect, 2);
+    put64(&r.expect, 7);
+    put64(&r.expect, 8);
+    put64(&r.expect, 0);
+    put32(&r.expect, 0);
+    run(&r);
+    leave(&r);
+}
+
+static void edits(void **state)
+{
+    struct room r;
+    enter(&r);
+    const struct group groups[] = {{1, IDS(10, 11, 12), 0},
+                                   {2, IDS(10), 0},
+                                   {1, IDS(11, 13), 1},
+                                   {3, nobody, 1},
+                                   {1, IDS(11), 0}};
+    ask_edit(&r, "f", groups, 5, 0, "once");
+    ask_edit(&r, "f", groups, 5, 0, "once");
+    ask_edit(&r, "f", groups, 4, 0, "once");
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    ask_edit(&r, "f", groups, 1, RELAXED, "");
+    for (int i = 0; i < 2; i++) {
+        expect_status(&r, 0, 16);
+        put64(&r.expect, 5);
+        put64(&r.expect, 1);
+    }
+    expect_error(&r, err_text(ERR_REUSED));
+    expect_ids(&r, IDS(10, 11, 12));
+    expect_status(&r, 0, 16);
+    put(&r.expect, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+    run(&r);
+    leave(&r);
+}
+
+static void many_and_combined(void **state)
+{
+    struct room r;
+    enter(&r);
+    ask_add(&r, "f", 1, IDS(1, 2, 3, 4));
+    ask_add(&r, "f", 2, IDS(2, 3, 9));
+    ask_add(&r, "g", 1, IDS(3));
+    expect32(&r, 4);
+    expect32(&r, 3);
+    expect32(&r, 1);
+    ask_many(&r, "f", IDS(2, 5, 1, 2), 2, 0);
+    expect_status(&r, 0, 4 * 12 + 6 * 8);
+    for (int i = 0; i < 4; i++) {
+        put64(&r.expect, i == 1 ? 0 : i == 2 ? 4 : 3);
+        put32(&r.expect, i == 1 ? 0 : 2);
+        put64(&r.expect, i == 2 ? 1 : 2);
+        put64(&r.expect, i == 2 ? 2 : 3);
+        r.expect.end -= i == 1 ? 16 : 0;
+    }
+    ask_many(&r, "none", IDS(1), 2, 0);
+    expect_status(&r, 0, 12);
+    put64(&r.expect, 0);
+    put32(&r.expect, 0);
+    ask_many(&r, "f", nobody, 2, 0);
+    expect_status(&r, 0, 0);
+    const struct list lists[] = {{"f", 1, 0}, {"f", 2, 0}, {"g", 1, 0}, {"none", 1, 0}};
+    ask_combine(&r, INTERSECT, lists, 2, 0, 0, 0);
+    expect_combined(&r, false, 0, IDS(2, 3));
+    ask_combine(&r, INTERSECT, lists, 3, 0, 0, 0);
+    expect_combined(&r, false, 0, IDS(3));
+    ask_combine(&r, INTERSECT, lists, 4, 0, 0, 0);
+    expect_combined(&r, false, 0, nobody);
+    ask_combine(&r, UNION, lists, 4, 0, 3, 0);
+    expect_combined(&r, true, 3, IDS(1, 2, 3));
+    ask_combine(&r, UNION, lists, 4, PAGE_AFTER, 3, 3);
+    expect_combined(&r, false, 0, IDS(4, 9));
+    ask_combine(&r, DIFFERENCE, lists, 3, 0, 0, 0);
+    expect_combined(&r, false, 0, IDS(1, 4));
+    ask_combine(&r, DIFFERENCE, lists, 1, PAGE_AFTER, 1, 0);
+    expect_combined(&r, true, 1, IDS(1));
+    run(&r);
+    // A page may end empty.
+    fake_rel_work(r.commit, 1);
+    ask_combine(&r, INTERSECT, lists, 2, 0, 0, 0);
+    expect_combined(&r, true, 1, nobody);
+    run(&r);
+    leave(&r);
+}
+
+static bool next_from(struct slice *body, uint64_t *from, uint64_t *count)
+{
+    if (body->n == 0)
+        return false;
+    assert_true(body->n >= 16);
+    *from = load64(body->p);
+    *count = load64(body->p + 8);
+    body->p += 16;
+    body->n -= 16;
+    return true;
+}
+
+static void froms(void **state)
+{
+    struct room r;
+    uint64_t after = 0, from, count;
+    unsigned pages = 0, seen = 0;
+    enter(&r);
+    ask_create(&r, "f", WITH_REVERSE);
+    expect64(&r, 1);
+    for (uint64_t i = 1; i <= 5; i++) {
+        ask_add(&r, "f", i, (struct ids){(const uint64_t[]){0, 1, 2, 3, 4}, i * 8});
+        expect32(&r, (uint32_t)i);
+    }
+    ask_change(&r, FRAME_REL_REMOVE, "f", 1, IDS(0), 0);
+    expect32(&r, 1);
+    run(&r);
+    for (bool more = true; more; pages++) {
+        fake_commit_defer(r.commit, pages % 2);
+        ask(&r, FRAME_REL_FROMS, "f");
+        put_page(&r.script, RISING, pages ? PAGE_AFTER : 0, 3, after);
+        ask_ping(&r);
+        feed(&r);
+        work(&r);
+        struct slice body = buf_slice(&r.conn->out);
+        assert_true(body.n >= 5 + 6 && load32(body.p) + 4 + 6 == body.n && body.p[4] == 0);
+        body = slice_of(body.p + 5, body.n - 11);
+        for (more = false; next_from(&body, &from, &count); more = true) {
+            assert_int_equal(count, from);
+            seen |= 1u << from;
+            after = from;
+        }
+        fake_conn_take(r.conn);
+    }
+    assert_int_equal(seen, 0x3c);
+    assert_int_equal(pages, 3);
+    fake_commit_defer(r.commit, false);
+    ask(&r, FRAME_REL_FROMS, "f");
+    put_page(&r.script, RISING, PAGE_REVERSE, 0, 0);
+    feed(&r);
+    assert_int_equal(buf_len(&r.conn->out), 5 + 5 * 16);
+    fake_conn_take(r.conn);
+    ask(&r, FRAME_REL_FROMS, "none");
+    put_page(&r.script, RISING, 0, 0, 0);
+    expect_status(&r, 0, 0);
+    ask(&r, FRAME_REL_FROMS, ".");
+    put_page(&r.script, RISING, 0, 0, 0);
+    expect_error(&r, "the relation's name is not one");
+    ask_add(&r, "g", 1, IDS(1));
+    expect32(&r, 1);
+    ask(&r, FRAME_REL_FROMS, "g");
+    put_page(&r.script, RISING, PAGE_REVERSE, 0, 0);
+    expect_error(&r, "the relation is not declared with reverse");
+    run(&r);
+    // The client goes away meanwhile.
+    fake_commit_defer(r.commit, true);
+    ask(&r, FRAME_REL_FROMS, "f");
+    put_page(&r.script, RISING, 0, 0, 0);
+    feed(&r);
+    fake_commit_work(r.commit);
+    leave(&r);
+}
+
+// ---- additions that are one transaction
+
+// Feeds what was asked for, of which `gates` transactions are made.
+static void run_gates(struct room *r, size_t gates)
+{
+    feed(r);
+    check(r);
+    assert_int_equal(r->conn->gates, gates);
+    assert_false(r->conn->closed || r->conn->waiting);
+}
+
+static void together(void **state)
+{
+    struct room r;
+    enter(&r);
+    for (uint64_t i = 0; i < 100; i++)
+        ask_add(&r, "f", i / 10, IDS(i / 2, 7));
+    bool has[10][50] = {{false}};
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t from = i / 10;
+        uint32_t added = !has[from][i / 2];
+        has[from][i / 2] = true;
+        added += !has[from][7];
+        has[from][7] = true;
+        expect32(&r, added);
+    }
+    run_gates(&r, 1);
+    // What is not alike begins another one.
+    static const struct {
+        uint16_t type;
+        const char *relation;
+        uint32_t flags;
+    } each[] = {{FRAME_REL_ADD, "f", 0},     {FRAME_REL_ADD, "g", 0}, {FRAME_REL_REMOVE, "g", 0},
+                {FRAME_REL_REMOVE, "ff", 0}, {FRAME_REL_ADD, "f", 0}, {FRAME_REL_ADD, "f", RELAXED},
+                {FRAME_REL_ADD, "f", 0}};
+    static const uint32_t changed[] = {1, 1, 1, 0, 1, 1, 1};
+    for (size_t i = 0; i < 7; i++)
+        for (uint64_t j = 0; j < 3; j++) {
+            bool removes = each[i].type == FRAME_REL_REMOVE;
+            ask_change(&r, each[i].type, each[i].relation, 1000 + j, IDS(removes ? 1 : i),
+                       each[i].flags);
+            expect32(&r, changed[i]);
+        }
+    run_gates(&r, 6); // one is relaxed
+    // More than a batch.
+    for (uint64_t i = 0; i < 1000; i++) {
+        ask_add(&r, "h", i, IDS(i));
+        expect32(&r, 1);
+    }
+    feed(&r);
+    check(&r);
+    assert_true(r.conn->gates >= 1 && r.conn->gates < 20);
+    // A request of another kind between them.
+    ask_add(&r, "h", 1, IDS(5));
+    ask_add(&r, "h", 1, IDS(6));
+    ask_ping(&r);
+    ask_add(&r, "h", 1, IDS(5));
+    expect32(&r, 1);
+    expect32(&r, 1);
+    expect_ping(&r);
+    expect32(&r, 0);
+    run_gates(&r, 2);
+    leave(&r);
+}
+
+static void relaxed(void **state)
+{
+    struct room r;
+    enter(&r);
+    ask_change(&r, FRAME_REL_ADD, "f", 1, IDS(1), RELAXED);
+    ask_change(&r, FRAME_REL_ADD, "f", 1, IDS(2), RELAXED);
+    expect32(&r, 1);
+    expect32(&r, 1);
+    run_gates(&r, 0);
+    const struct group g = {1, IDS(3), 0};
+    ask_edit(&r, "f", &g, 1, RELAXED, "");
+    expect_status(&r, 0, 16);
+    put64(&r.expect, 1);
+    put64(&r.expect, 0);
+    run_gates(&r, 0);
+    ask_edit(&r, "f", &g, 1, 0, "");
+    expect_status(&r, 0, 16);
+    put64(&r.expect, 0);
+    put64(&r.expect, 0);
+    run_gates(&r, 1);
+    leave(&r);
+}
+
+static void together_with_errors(void **state)
+{
+    struct room r;
+    enter(&r);
+    // One that is not valid, in the middle: the others are done.
+    ask_add(&r, "f", 1, IDS(1));
+    expect32(&r, 1);
+    ask_add(&r, "f", 2, IDS(1));
+    expect32(&r, 1);
+    ask_from(&r, FRAME_REL_ADD, "f", 3);
+    put_arg(&r.script, "1234567", 7);
+    put_arg(&r.script, "\0\0\0\0", 4);
+    expect_error(&r, "REL_ADD: members take 8 bytes each; 7 is not a multiple of it");
+    ask_add(&r, "f", 4, IDS(1));
+    expect32(&r, 1);
+    ask_change(&r, FRAME_REL_ADD, "f", 4, IDS(1), 8);
+    expect_error(&r, "REL_ADD: unknown flags 8");
+    ask_change(&r, FRAME_REL_ADD, "f", 4, IDS(1), REVERSE);
+    expect_error(&r, "REL_ADD: unknown flags 1");
+    ask_add(&r, "f", 4, IDS(2));
+    expect32(&r, 1);
+    run_gates(&r, 3);
+    // The transaction fails: each is executed on its own.
+    fake_commit_fail(r.commit, ERR_NO_MEMORY);
+    for (uint64_t i = 0; i < 5; i++) {
+        ask_add(&r, "f", i, IDS(5, 6));
+        expect32(&r, 2);
+    }
+    run_gates(&r, 5);
+    for (uint64_t i = 0; i < 5; i++) {
+        ask_add(&r, ":f", i, IDS(5, 6));
+        expect_error(&r, "the relation's name is not one");
+    }
+    ask_ping(&r);
+    expect_ping(&r);
+    run(&r);
+    // A single one fails for itself.
+    fake_commit_fail(r.commit, ERR_NO_SPACE);
+    ask_add(&r, "f", 1, IDS(7));
+    expect_error(&r, err_text(ERR_NO_SPACE));
+    run(&r);
+    // Of those executed on their own one must wait: those before it are answered and not executed
+    // again.
+    fake_commit_defer(r.commit, true);
+    fake_rel_cold(r.commit, "f", 2, false);
+    fake_commit_fail(r.commit, ERR_NO_MEMORY);
+    for (uint64_t i = 0; i < 5; i++)
+        ask_add(&r, "f", i, IDS(8));
+    expect32(&r, 1);
+    expect32(&r, 1);
+    feed(&r);
+    check(&r);
+    assert_true(r.conn->waiting);
+    for (uint64_t i = 2; i < 5; i++)
+        expect32(&r, 1);
+    work(&r);
+    check(&r);
+    assert_true(!r.conn->waiting && r.conn->holds == 0 && buf_len(&r.conn->in) == 0);
+    leave(&r);
+}
+
+static void put_zeros(struct buf *b, size_t n)
+{
+    static const uint8_t zeros[8000];
+    for (size_t part; n; n -= part) {
+        part = n < sizeof zeros ? n : sizeof zeros;
+        put(b, zeros, part);
+    }
+}
+
+// A change, or REL_CONTAINS, with so many members.
+static void ask_members(struct room *r, uint16_t type, uint32_t count)
+{
+    ask_from(r, type, "f", 1);
+    put32(&r->script, count * 8);
+    put_zeros(&r->script, count * 8);
+    put_arg(&r->script, "\0\0\0\0", 4);
+}
+
+static void too_many(void **state)
+{
+    struct room r;
+    enter(&r);
+    // Together they would be over the limit: the last two are one transaction.
+    ask_members(&r, FRAME_REL_ADD, LIMIT_REL_MEMBERS - 1);
+    ask_members(&r, FRAME_REL_ADD, LIMIT_REL_MEMBERS - 1);
+    ask_members(&r, FRAME_REL_ADD, 1);
+    expect32(&r, 1);
+    expect32(&r, 0);
+    expect32(&r, 0);
+    run_gates(&r, 2);
+    ask_members(&r, FRAME_REL_ADD, LIMIT_REL_MEMBERS + 1);
+    expect_error(&r, "REL_ADD: 1000001 members are over the limit of 1000000");
+    ask_members(&r, FRAME_REL_CONTAINS, LIMIT_REL_MEMBERS + 1);
+    expect_error(&r, "REL_CONTAINS: 1000001 members are over the limit of 1000000");
+    ask(&r, FRAME_REL_MANY, "f");
+    put32(&r.script, (LIMIT_REL_MANY + 1) * 8);
+    put_zeros(&r.script, (LIMIT_REL_MANY + 1) * 8);
+    put_arg(&r.script, "\1\0\0\0\0\0\0\0", 8);
+    expect_error(&r, "REL_MANY: 10001 froms are over the limit of 10000");
+    run(&r);
+    ask(&r, FRAME_REL_EDIT, "f");
+    put32(&r.script, 2 * 16 + (LIMIT_REL_MEMBERS + 1) * 8);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t count = i ? LIMIT_REL_MEMBERS : 1;
+        put64(&r.script, 1);
+        put32(&r.script, count);
+        put32(&r.script, i);
+        put_zeros(&r.script, count * 8);
+    }
+    put_arg(&r.script, "\0\0\0\0", 4);
+    put_arg(&r.script, "", 0);
+    expect_error(&r, "REL_EDIT: more than 1000000 members");
+    run(&r);
+    leave(&r);
+}
+
+// Lists at the limit of what one reply holds.
+static void long_lists(void **state)
+{
+    struct room r;
+    enter(&r);
+    uint64_t *m = malloc((LIMIT_REL_PAGE + 1) * sizeof *m);
+    assert_non_null(m);
+    for (size_t i = 0; i <= LIMIT_REL_PAGE; i++)
+        m[i] = i * 3;
+    ask_add(&r, "f", 1, (struct ids){m, LIMIT_REL_PAGE * 8});
+    expect32(&r, LIMIT_REL_PAGE);
+    run(&r);
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    expect_ids(&r, (struct ids){m, LIMIT_REL_PAGE * 8});
+    run(&r);
+    ask_add(&r, "f", 1, (struct ids){m + LIMIT_REL_PAGE, 8});
+    expect32(&r, 1);
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    expect_error(&r, "REL_GET: the list has 1000001 members: read it in pages");
+    ask_ping(&r);
+    expect_ping(&r);
+    run(&r);
+    // The reply is full after the first list: of those that follow only the totals are told.
+    ask_add(&r, "f", 2, IDS(5));
+    expect32(&r, 1);
+    run(&r);
+    ask_many(&r, "f", IDS(2, 1, 2, 3), LIMIT_REL_PAGE, 0);
+    expect_status(&r, 0, 4 * 12 + LIMIT_REL_PAGE * 8);
+    put64(&r.expect, 1);
+    put32(&r.expect, 1);
+    put64(&r.expect, 5);
+    put64(&r.expect, LIMIT_REL_PAGE + 1);
+    put32(&r.expect, LIMIT_REL_PAGE - 1);
+    put(&r.expect, m, (LIMIT_REL_PAGE - 1) * 8);
+    put64(&r.expect, 1);
+    put32(&r.expect, 0);
+    put64(&r.expect, 0);
+    put32(&r.expect, 0);
+    run(&r);
+    free(m);
+    leave(&r);
+}
+
+// ---- requests that are not valid
+
+static void raw(struct room *r, uint16_t type, unsigned args, ...)
+{
+    va_list ap;
+    va_start(ap, args);
+    put(&r->script, &type, 2);
+    for (unsigned i = 0; i < args; i++) {
+        const char *p = va_arg(ap, const char *);
+        put_arg(&r->script, p, va_arg(ap, size_t));
+    }
+    va_end(ap);
+}
+#define B(s)  (s), sizeof(s) - 1
+#define ZERO4 "\0\0\0\0"
+#define ZERO8 ZERO4 ZERO4
+
+static void not_valid(void **state)
+{
+    struct room r;
+    enter(&r);
+    ask_create(&r, "f", 0);
+    expect64(&r, 1);
+    raw(&r, FRAME_REL_CREATE, 2, B("g"), B("123"));
+    expect_error(&r, "REL_CREATE: the argument options takes 4 bytes, not 3");
+    raw(&r, FRAME_REL_LIST, 2, B(""), B(ZERO4));
+    expect_error(&r, "REL_LIST: limit and flags takes 8 bytes, not 4");
+    raw(&r, FRAME_REL_LIST, 2, B(""), B(ZERO8));
+    expect_error(&r, "REL_LIST: the limit is 0");
+    raw(&r, FRAME_REL_LIST, 2, B(""), B("\1\0\0\0\1\0\0\0"));
+    expect_error(&r, "REL_LIST: unknown flags 1");
+    raw(&r, FRAME_REL_GET, 2, B("f"), B("1234567"));
+    expect_error(&r, "REL_GET: from takes 8 bytes, not 7");
+    raw(&r, FRAME_REL_GET, 2, B(""), B(ZERO8));
+    expect_error(&r, "the relation's name is not one");
+    raw(&r, FRAME_REL_ADD, 4, B("f"), B(""), B(ZERO8), B(ZERO4));
+    expect_error(&r, "REL_ADD: from takes 8 bytes, not 0");
+    raw(&r, FRAME_REL_REMOVE, 4, B("f"), B(ZERO8), B(ZERO8), B("\0\0\0"));
+    expect_error(&r, "REL_REMOVE: the argument flags takes 4 bytes, not 3");
+    raw(&r, FRAME_REL_CONTAINS, 4, B("f"), B(ZERO8), B(ZERO4), B(ZERO4));
+    expect_error(&r, "REL_CONTAINS: members take 8 bytes each; 4 is not a multiple of it");
+    raw(&r, FRAME_REL_CONTAINS, 4, B("f"), B(ZERO8), B(ZERO8), B("\2\0\0\0"));
+    expect_error(&r, "REL_CONTAINS: unknown flags 2");
+    raw(&r, FRAME_REL_COUNT, 3, B("f"), B(ZERO8), B(""));
+    expect_error(&r, "REL_COUNT: the argument flags takes 4 bytes, not 0");
+    raw(&r, FRAME_REL_COUNT, 3, B("f"), B("1"), B(ZERO4));
+    expect_error(&r, "REL_COUNT: from takes 8 bytes, not 1");
+    raw(&r, FRAME_REL_COUNT, 3, B("f"), B(ZERO8), B("\1\0\0\0"));
+    expect_error(&r, "the relation is not declared with reverse");
+    raw(&r, FRAME_REL_PAGE, 3, B("f"), B(ZERO8), B(ZERO8));
+    expect_error(&r, "REL_PAGE: a page takes 24 bytes, not 8");
+    raw(&r, FRAME_REL_PAGE, 3, B("f"), B(ZERO8), B("\3" ZERO8 ZERO8 ZERO4 "\0\0\0"));
+    expect_error(&r, "REL_PAGE: unknown order 3");
+    raw(&r, FRAME_REL_PAGE, 3, B("f"), B(ZERO8), B("\0\2" ZERO8 ZERO8 ZERO4 "\0\0"));
+    expect_error(&r, "REL_PAGE: unknown flags 2 of the page");
+    raw(&r, FRAME_REL_PAGE, 3, B("f"), B(ZERO8), B("\0\0\1" ZERO8 ZERO8 ZERO4 "\0"));
+    expect_error(&r, "REL_PAGE: bytes 2, 3 and 16 to 23 of the page are not 0");
+    raw(&r, FRAME_REL_PAGE, 3, B("f"), B(ZERO8), B(ZERO8 ZERO8 "\0\0\0\0\0\0\0\1"));
+    expect_error(&r, "REL_PAGE: bytes 2, 3 and 16 to 23 of the page are not 0");
+    raw(&r, FRAME_REL_PAGE, 3, B("f"), B(ZERO8), B("\0\0\0\0\x41\x42\x0f\0" ZERO8 ZERO8));
+    expect_error(&r, "REL_PAGE: a page of 1000001 is over the limit of 1000000");
+    raw(&r, FRAME_REL_MANY, 3, B("f"), B(ZERO4), B(ZERO8));
+    expect_error(&r, "REL_MANY: froms take 8 bytes each; 4 is not a multiple of it");
+    raw(&r, FRAME_REL_MANY, 3, B("f"), B(ZERO8), B(ZERO4));
+    expect_error(&r, "REL_MANY: limit and flags takes 8 bytes, not 4");
+    raw(&r, FRAME_REL_MANY, 3, B("f"), B(ZERO8), B("\1\0\0\0\2\0\0\0"));
+    expect_error(&r, "REL_MANY: unknown flags 2");
+    raw(&r, FRAME_REL_MANY, 3, B("f"), B(ZERO8), B("\x41\x42\x0f\0\0\0\0\0"));
+    expect_error(&r, "REL_MANY: 1000001 members of a list are over the limit of 1000000");
+    raw(&r, FRAME_REL_MANY, 3, B("f!"), B(""), B(ZERO8));
+    expect_error(&r, "the relation's name is not one");
+    raw(&r, FRAME_REL_COMBINE, 2, B(""), B("\3\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: no lists");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\0"), B("\3\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: list 0 is cut short");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\0\1f" ZERO8 "\0\2f"), B("\3\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: list 1 is cut short");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\2\1f"), B("\3\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: unknown flags 2 of list 0");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\1\1f"), B("\3\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: list 0: the relation is not declared with reverse");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\0\1f"), B("\2\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: unknown order 2");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\0\1f"), B("\6\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: unknown order 6");
+    raw(&r, FRAME_REL_COMBINE, 2, B(ZERO8 "\0\1f"), B("\3\1\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_COMBINE: each list has its own flag reverse");
+    raw(&r, FRAME_REL_FROMS, 2, B("f"), B("\1\0\0\0" ZERO8 ZERO8 ZERO4));
+    expect_error(&r, "REL_FROMS: unknown order 1");
+    raw(&r, FRAME_REL_EDIT, 4, B("f"), B(""), B(ZERO4), B(""));
+    expect_error(&r, "REL_EDIT: no groups");
+    raw(&r, FRAME_REL_EDIT, 4, B("f"), B(ZERO8 ZERO8 ZERO8), B(ZERO4), B(""));
+    expect_error(&r, "REL_EDIT: group 1 is cut short");
+    raw(&r, FRAME_REL_EDIT, 4, B("f"), B(ZERO8 "\2\0\0\0\0\0\0\0" ZERO8 ZERO4), B(ZERO4), B(""));
+    expect_error(&r, "REL_EDIT: group 0 is cut short");
+    raw(&r, FRAME_REL_EDIT, 4, B("f"), B(ZERO8 "\xff\xff\xff\xff\0\0\0\0" ZERO8), B(ZERO4), B(""));
+    expect_error(&r, "REL_EDIT: group 0 is cut short");
+    raw(&r, FRAME_REL_EDIT, 4, B("f"), B(ZERO8 ZERO4 "\2\0\0\0"), B(ZERO4), B(""));
+    expect_error(&r, "REL_EDIT: group 0 neither adds nor removes: 2");
+    raw(&r, FRAME_REL_EDIT, 4, B("f"), B(ZERO8 ZERO8), B("\1\0\0\0"), B(""));
+    expect_error(&r, "REL_EDIT: unknown flags 1");
+    ask_from(&r, FRAME_REL_GET, "f", 0);
+    expect_ids(&r, nobody);
+    run(&r);
+    leave(&r);
+}
+
+// Lists are counted one by one; 64 do, 65 do not.
+static void too_many_lists(void **state)
+{
+    struct room r;
+    struct list lists[LIMIT_REL_LISTS + 1];
+    enter(&r);
+    ask_add(&r, "f", 1, IDS(1));
+    expect32(&r, 1);
+    for (size_t i = 0; i <= LIMIT_REL_LISTS; i++)
+        lists[i] = (struct list){"f", 1, 0};
+    ask_combine(&r, INTERSECT, lists, LIMIT_REL_LISTS, 0, 0, 0);
+    expect_combined(&r, false, 0, IDS(1));
+    ask_combine(&r, INTERSECT, lists, LIMIT_REL_LISTS + 1, 0, 0, 0);
+    expect_error(&r, "REL_COMBINE: more than 64 lists");
+    run(&r);
+    // An edit that goes back and forth too often.
+    struct buf b;
+    buf_init(&b, 1 << 25);
+    for (uint32_t i = 0; i <= LIMIT_TXN_OPS; i++) {
+        put64(&b, 1);
+        put32(&b, 0);
+        put32(&b, i % 2);
+    }
+    ask(&r, FRAME_REL_EDIT, "f");
+    put_arg(&r.script, buf_head(&b), buf_len(&b));
+    put_arg(&r.script, ZERO4, 4);
+    put_arg(&r.script, "", 0);
+    expect_error(&r, "REL_EDIT: groups change between adding and removing more than 100000 times");
+    run(&r);
+    buf_release(&b);
+    leave(&r);
+}
+
+// A length over the limit is refused as soon as it is there.
+static void hostile_lengths(void **state)
+{
+    static const struct {
+        uint16_t type;
+        unsigned args; // empty ones before it
+        uint32_t length;
+        const char *text;
+    } each[] = {
+        {FRAME_REL_CREATE, 0, 256, "REL_CREATE: relation of 256 bytes is over the limit of 255"},
+        {FRAME_REL_CREATE, 1, 5, "REL_CREATE: options of 5 bytes is over the limit of 4"},
+        {FRAME_REL_GET, 1, 9, "REL_GET: from of 9 bytes is over the limit of 8"},
+        {FRAME_REL_ADD, 3, UINT32_MAX, "REL_ADD: flags of 4294967295 bytes is over the limit of 4"},
+        {FRAME_REL_ADD, 2, 20000001,
+         "REL_ADD: members of 20000001 bytes is over the limit of 20000000"},
+        {FRAME_REL_EDIT, 1, 20000000,
+         "REL_EDIT: request of 20000010 bytes is over the limit of 20000000"},
+        {FRAME_REL_EDIT, 3, 129, "REL_EDIT: idempotency key of 129 bytes is over the limit of 128"},
+        {FRAME_REL_PAGE, 2, 25, "REL_PAGE: page of 25 bytes is over the limit of 24"},
+        {FRAME_REL_MANY, 1, UINT32_MAX,
+         "REL_MANY: froms of 4294967295 bytes is over the limit of 20000000"},
+        {FRAME_REL_COMBINE, 0, UINT32_MAX,
+         "REL_COMBINE: lists of 4294967295 bytes is over the limit of 20000000"},
+    };
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
+        struct room r;
+        enter(&r);
+        put(&r.script, &each[i].type, 2);
+        for (unsigned j = 0; j < each[i].args; j++)
+            put32(&r.script, 0);
+        put32(&r.script, each[i].length);
+        feed(&r);
+        put_arg(&r.expect, each[i].text, strlen(each[i].text));
+        check(&r);
+        assert_true(r.conn->closed && !r.conn->dropped);
+        leave(&r);
+    }
+}
+
+// ---- waiting
+
+// What was asked for waits once, and then gives what is expected.
+static void run_waiting(struct room *r)
+{
+    feed(r);
+    assert_true(r->conn->waiting && r->conn->holds == 1);
+    work(r);
+    check(r);
+    assert_true(!r->conn->waiting && !r->conn->holds && buf_len(&r->conn->in) == 0);
+}
+
+static void cold_lists(void **state)
+{
+    struct room r;
+    const struct list lists[] = {{"none", 1, 0}, {"f", 1, 0}, {"f", 2, 0}};
+    enter(&r);
+    ask_create(&r, "f", WITH_REVERSE);
+    ask_add(&r, "f", 1, IDS(1, 2));
+    ask_add(&r, "f", 2, IDS(2, 3));
+    expect64(&r, 1);
+    expect32(&r, 2);
+    expect32(&r, 2);
+    run(&r);
+    fake_commit_defer(r.commit, true);
+    // All of a batch are fetched in one go.
+    for (uint64_t i = 0; i < 3; i++)
+        fake_rel_cold(r.commit, "f", 1 + i % 2, false);
+    ask_ping(&r);
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    ask_from(&r, FRAME_REL_GET, "none", 1);
+    ask_page(&r, "f", 2, FALLING, 0, 1, 0);
+    ask_count(&r, "f", 1, 0);
+    ask_change(&r, FRAME_REL_CONTAINS, "f", 2, IDS(3), 0);
+    ask_add(&r, "f", 1, IDS(9));
+    expect_ping(&r);
+    expect_ids(&r, IDS(1, 2));
+    expect_ids(&r, nobody);
+    expect_page(&r, 2, true, 3, IDS(3));
+    expect64(&r, 2);
+    expect_status(&r, 0, 1);
+    put8(&r.expect, 1);
+    expect32(&r, 1);
+    run_waiting(&r);
+    // Each kind of request first.
+    for (int i = 0; i < 8; i++) {
+        const struct group g = {1, IDS(9), 1};
+        fake_rel_cold(r.commit, "f", 1, i == 3);
+        switch (i) {
+        case 0:
+            ask_page(&r, "f", 1, RISING, 0, 1, 0);
+            expect_page(&r, 3, true, 1, IDS(1));
+            break;
+        case 1:
+            ask_count(&r, "f", 1, 0);
+            expect64(&r, 3);
+            break;
+        case 2:
+            ask_change(&r, FRAME_REL_CONTAINS, "f", 1, IDS(3), 0);
+            expect_status(&r, 0, 1);
+            put8(&r.expect, 0);
+            break;
+        case 3:
+            ask_count(&r, "f", 2, REVERSE);
+            expect64(&r, 2);
+            break;
+        case 4:
+            ask_add(&r, "f", 2, IDS(9));
+            ask_add(&r, "f", 1, IDS(9));
+            expect32(&r, 1);
+            expect32(&r, 0);
+            break;
+        case 5:
+            ask_many(&r, "f", IDS(7, 2, 1), 1, 0);
+            expect_status(&r, 0, 3 * 12 + 16);
+            put64(&r.expect, 0);
+            put32(&r.expect, 0);
+            put64(&r.expect, 3);
+            put32(&r.expect, 1);
+            put64(&r.expect, 2);
+            put64(&r.expect, 3);
+            put32(&r.expect, 1);
+            put64(&r.expect, 1);
+            break;
+        case 6:
+            ask_combine(&r, UNION, lists, 3, 0, 0, 0);
+            expect_combined(&r, false, 0, IDS(1, 2, 3, 9));
+            break;
+        default:
+            ask_edit(&r, "f", &g, 1, 0, "");
+            expect_status(&r, 0, 16);
+            put64(&r.expect, 0);
+            put64(&r.expect, 1);
+        }
+        ask_ping(&r);
+        expect_ping(&r);
+        run_waiting(&r);
+    }
+    leave(&r);
+}
+
+static void fetch_fails(void **state)
+{
+    struct room r;
+    enter(&r);
+    ask_add(&r, "f", 1, IDS(1));
+    expect32(&r, 1);
+    run(&r);
+    fake_commit_fetch_result(r.commit, ERR_IO);
+    fake_rel_cold(r.commit, "f", 1, false);
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    expect_error(&r, err_text(ERR_IO));
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    expect_ids(&r, IDS(1)); // the fake has warmed it all the same
+    run(&r);
+    // Only the first of those that were to be executed together.
+    fake_rel_cold(r.commit, "f", 1, false);
+    ask_add(&r, "f", 1, IDS(2));
+    ask_add(&r, "f", 1, IDS(3));
+    expect_error(&r, err_text(ERR_IO));
+    expect32(&r, 1);
+    run(&r);
+    leave(&r);
+}
+
+static void full(void **state)
+{
+    struct room r;
+    const struct group g = {1, IDS(9), 0};
+    enter(&r);
+    fake_commit_defer(r.commit, true);
+    for (int i = 0; i < 3; i++) {
+        fake_commit_fail(r.commit, ERR_FULL);
+        if (i == 0) {
+            ask_add(&r, "f", 1, IDS(1));
+            ask_add(&r, "f", 2, IDS(1));
+            expect32(&r, 1);
+            expect32(&r, 1);
+        } else if (i == 1) {
+            ask_edit(&r, "f", &g, 1, 0, "");
+            expect_status(&r, 0, 16);
+            put64(&r.expect, 1);
+            put64(&r.expect, 0);
+        } else {
+            ask_create(&r, "g", 0);
+            expect64(&r, 2);
+        }
+        run_waiting(&r);
+    }
+    leave(&r);
+}
+
+// ---- transactions
+
+static void put_op(struct buf *b, uint8_t kind, uint64_t from, const char *relation, struct ids m)
+{
+    put8(b, kind);
+    put(b, "\0\0", 3);
+    put32(b, 8 + (uint32_t)strlen(relation));
+    put32(b, (uint32_t)m.n);
+    put64(b, 0);
+    put64(b, 0);
+    put64(b, from);
+    put(b, relation, strlen(relation));
+    put(b, m.p, m.n);
+}
+
+static void ask_txn(struct room *r, const struct buf *ops)
+{
+    uint16_t type = FRAME_TXN;
+    put(&r->script, &type, 2);
+    put_arg(&r->script, buf_head(ops), buf_len(ops));
+    put32(&r->script, 0);
+}
+
+static void transactions(void **state)
+{
+    struct room r;
+    struct buf b;
+    enter(&r);
+    buf_init(&b, 1 << 16);
+    put_op(&b, 5, 1, "f", IDS(3, 4));
+    put(&b, "\3\0\0\0\1\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0k\5\0\0\0\0\0\0\0", 37);
+    put_op(&b, 6, 1, "f", IDS(4, 5));
+    put_op(&b, 5, 1, "g", nobody);
+    ask_txn(&r, &b);
+    expect_status(&r, 0, 12 + 4 * 16);
+    put64(&r.expect, 1);
+    put32(&r.expect, 4);
+    put64(&r.expect, 0);
+    put64(&r.expect, 2);
+    put64(&r.expect, 1);
+    put64(&r.expect, 5);
+    put64(&r.expect, 0);
+    put64(&r.expect, 1);
+    put64(&r.expect, 0);
+    put64(&r.expect, 0);
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    expect_ids(&r, IDS(3));
+    run(&r);
+    static const struct {
+        size_t at;
+        uint8_t to;
+        const char *text;
+    } wrong[] = {
+        {0, 7, "unknown kind 7"},
+        {1, 1, "only a put has a value type"},
+        {2, 1, "a relate has neither version nor time to live"},
+        {2, 2, "a relate has neither version nor time to live"},
+        {4, 7, "the `from` takes 8 bytes, not 7"},
+        {8, 15, "members take 8 bytes each; 15 is not a multiple of it"},
+        {4 + 32, '!', "the relation's name is not one"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[128];
+        buf_clear(&b);
+        put_op(&b, 5, 1, "f", IDS(3, 4));
+        buf_head(&b)[wrong[i].at] = wrong[i].to;
+        // A shorter operation must still fill its argument.
+        b.end -= wrong[i].at == 4 ? 2 : wrong[i].at == 8 ? 1 : 0;
+        ask_txn(&r, &b);
+        (void)snprintf(text, sizeof text, "TXN: operation 0: %s", wrong[i].text);
+        expect_error(&r, wrong[i].at > 28 ? wrong[i].text : text);
+    }
+    run(&r);
+    fake_rel_cold(r.commit, "f", 1, false);
+    buf_clear(&b);
+    put_op(&b, 6, 1, "f", IDS(3));
+    ask_txn(&r, &b);
+    ask_count(&r, "f", 1, 0);
+    expect_status(&r, 0, 12 + 16);
+    put64(&r.expect, 2);
+    put32(&r.expect, 1);
+    put64(&r.expect, 0);
+    put64(&r.expect, 1);
+    expect64(&r, 0);
+    run(&r);
+    buf_release(&b);
+    leave(&r);
+}
+
+// ---- every split
+
+static void write_script(struct room *r)
+{
+    const struct group groups[] = {{1, IDS(1, 2), 0}, {2, IDS(1), 1}};
+    const struct list lists[] = {{"f", 1, 0}, {"f", 1, REVERSE}};
+    struct buf b;
+    buf_init(&b, 1 << 16);
+    ask_from(r, FRAME_REL_GET, "f", 1);
+    ask_create(r, "f", WITH_REVERSE | WITH_RECENT);
+    ask(r, FRAME_REL_INFO, "f");
+    for (uint64_t i = 0; i < 6; i++)
+        ask_add(r, "f", i % 3, IDS(i, 3));
+    raw(r, FRAME_REL_ADD, 4, B("f"), B(ZERO8), B("odd"), B(ZERO4));
+    ask_add(r, "f", 7, nobody);
+    for (uint64_t i = 0; i < 3; i++)
+        ask_change(r, FRAME_REL_REMOVE, "f", i, IDS(i), 0);
+    ask_change(r, FRAME_REL_ADD, "f", 1, IDS(8), RELAXED);
+    for (uint64_t i = 0; i < 3; i++)
+        ask_from(r, FRAME_REL_GET, "f", i);
+    ask_page(r, "f", 1, NEWEST, 0, 2, 0);
+    ask_edit(r, "f", groups, 2, 0, "key");
+    ask_edit(r, "f", groups, 2, 0, "key");
+    put_op(&b, 5, 1, "g", IDS(9));
+    ask_txn(r, &b);
+    ask(r, FRAME_REL_LIST, "");
+    put_arg(&r->script, "\5\0\0\0\0\0\0\0", 8);
+    ask_count(r, "f", 3, REVERSE);
+    ask_change(r, FRAME_REL_CONTAINS, "f", 1, IDS(1, 2), 0);
+    ask_many(r, "f", IDS(1, 2, 3), 2, 0);
+    ask_combine(r, UNION, lists, 2, 0, 0, 0);
+    ask(r, FRAME_REL_FROMS, "f");
+    put_page(&r->script, RISING, 0, 0, 0);
+    ask_add(r, "f!", 1, IDS(1));
+    ask_add(r, "f!", 1, IDS(2));
+    ask_ping(r);
+    buf_release(&b);
+}
+
+static void every_split(void **state)
+{
+    struct room r, s;
+    enter(&r);
+    write_script(&r);
+    size_t n = buf_len(&r.script);
+    uint8_t *script = malloc(n);
+    assert_non_null(script);
+    memcpy(script, buf_head(&r.script), n);
+    feed(&r);
+    for (size_t split = 0; split <= n + 1; split++) {
+        enter(&s);
+        fake_commit_defer(s.commit, split % 2);
+        for (size_t i = 0; split > n && i < n; i++)
+            fake_conn_feed(s.conn, script + i, 1);
+        if (split <= n) {
+            fake_conn_feed(s.conn, script, split);
+            fake_conn_feed(s.conn, script + split, n - split);
+        }
+        do {
+            fake_commit_work(s.commit);
+            fake_conn_run(s.conn);
+        } while (s.conn->waiting || s.conn->resumes);
+        assert_true(slice_equal(buf_slice(&s.conn->out), buf_slice(&r.conn->out)));
+        assert_true(buf_len(&s.conn->in) == 0 && s.conn->holds == 0 && !s.conn->closed);
+        leave(&s);
+    }
+    free(script);
+    leave(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(relations),
+        cmocka_unit_test(one_list),
+        cmocka_unit_test(reverse_and_recent),
+        cmocka_unit_test(edits),
+        cmocka_unit_test(many_and_combined),
+        cmocka_unit_test(froms),
+        cmocka_unit_test(together),
+        cmocka_unit_test(relaxed),
+        cmocka_unit_test(together_with_errors),
+        cmocka_unit_test(too_many),
+        cmocka_unit_test(long_lists),
+        cmocka_unit_test(not_valid),
+        cmocka_unit_test(too_many_lists),
+        cmocka_unit_test(hostile_lengths),
+        cmocka_unit_test(cold_lists),
+        cmocka_unit_test(fetch_fails),
+        cmocka_unit_test(full),
+        cmocka_unit_test(transactions),
+        cmocka_unit_test(every_split),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
