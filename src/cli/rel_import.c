@@ -101,7 +101,7 @@ static int find_place(struct importer *im, bool restart)
 static int keep_place(struct importer *im)
 {
     char text[4 * 21];
-    if (!im->key[0])
+    if (!im->key[0] || im->done.at == 0)
         return CLI_OK;
     int n = snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, im->done.at,
                      im->done.line, im->done.pairs, im->done.bad);
