@@ -582,6 +582,22 @@ bool json_next(struct json_iter *it, struct slice *name, struct json *v)
     return true;
 }
 
+size_t json_take_uints(struct json_iter *it, uint8_t *to)
+{
+    VERIFY(!it->object);
+    const uint64_t *tape = static_cast<const document *>(it->next.doc)->tape.get();
+    size_t at = it->next.at;
+    size_t n = 0;
+    for (; at < it->end; at += 2, n++) {
+        uint64_t type = tape[at] >> 56;
+        if (type != 'u' && (type != 'l' || tape[at + 1] > INT64_MAX))
+            break;
+        store64(to + 8 * n, tape[at + 1]);
+    }
+    it->next.at = at;
+    return n;
+}
+
 // True if one of the eight bytes must be escaped: below 0x20, '"' or '\\'.
 static inline bool must_escape8(uint64_t w)
 {
@@ -690,4 +706,84 @@ enum err json_put_int(struct buf *b, int64_t v)
 enum err json_put_uint(struct buf *b, uint64_t v)
 {
     return put_integer(b, v);
+}
+
+// How many decimal digits v has: from its bits, one too many where it is below that power of ten.
+static inline unsigned digit_count(uint64_t v)
+{
+    static const uint64_t powers[20] = {0,
+                                        10,
+                                        100,
+                                        1000,
+                                        10000,
+                                        100000,
+                                        1000000,
+                                        10000000,
+                                        100000000,
+                                        1000000000,
+                                        10000000000,
+                                        100000000000,
+                                        1000000000000,
+                                        10000000000000,
+                                        100000000000000,
+                                        1000000000000000,
+                                        10000000000000000,
+                                        100000000000000000,
+                                        1000000000000000000,
+                                        10000000000000000000u};
+    unsigned bits = 64 - static_cast<unsigned>(__builtin_clzll(v | 1));
+    unsigned n = bits * 1233 >> 12; // log10(2) is 0.30103, 1233 / 4096 is 0.30102
+    return n + (v >= powers[n]);
+}
+
+// Writes the digits of v so that they end before `end`, two at a time, in parts of eight whose
+// arithmetic is of 32 bits.
+static inline void put_digits(uint8_t *end, uint64_t v)
+{
+    static const char pairs[] = "0001020304050607080910111213141516171819"
+                                "2021222324252627282930313233343536373839"
+                                "4041424344454647484950515253545556575859"
+                                "6061626364656667686970717273747576777879"
+                                "8081828384858687888990919293949596979899";
+    constexpr uint64_t part = 100000000;
+    while (v >= part) {
+        uint32_t low = static_cast<uint32_t>(v % part);
+        v /= part;
+        for (int i = 0; i < 4; i++, low /= 100)
+            memcpy(end -= 2, pairs + 2 * (low % 100), 2);
+    }
+    uint32_t rest = static_cast<uint32_t>(v);
+    for (; rest >= 100; rest /= 100)
+        memcpy(end -= 2, pairs + 2 * (rest % 100), 2);
+    if (rest >= 10)
+        memcpy(end - 2, pairs + 2 * rest, 2);
+    else
+        end[-1] = static_cast<uint8_t>('0' + rest);
+}
+
+enum err json_put_uints(struct buf *b, const uint8_t *packed, size_t n, bool quoted)
+{
+    if (n == 0)
+        return ERR_OK;
+    size_t size = n - 1 + (quoted ? 2 * n : 0);
+    for (size_t i = 0; i < n; i++)
+        size += digit_count(load64(packed + 8 * i));
+    enum err e = buf_reserve(b, size);
+    if (e)
+        return e;
+    uint8_t *to = buf_tail(b);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v = load64(packed + 8 * i);
+        if (i)
+            *to++ = ',';
+        if (quoted)
+            *to++ = '"';
+        to += digit_count(v);
+        put_digits(to, v);
+        if (quoted)
+            *to++ = '"';
+    }
+    VERIFY(to == buf_tail(b) + size);
+    b->end += size;
+    return ERR_OK;
 }

@@ -56,6 +56,10 @@ size_t json_count(struct json v);             // of an array or object
 struct json_iter json_iterate(struct json v); // array or object
 // False at the end. `name` is set for objects (may be NULL for arrays).
 bool json_next(struct json_iter *it, struct slice *name, struct json *v);
+// Takes an array's elements as long as they are whole numbers from 0 to 2^64 - 1: puts them into
+// `to`, packed little-endian u64, moves past them and returns how many. `to` has room for all that
+// are left.
+size_t json_take_uints(struct json_iter *it, uint8_t *to);
 
 // Writers. json_put_string quotes and escapes well-formed UTF-8; ill-formed bytes are the caller's
 // to check.
@@ -69,5 +73,8 @@ MUST_USE
 enum err json_put_int(struct buf *b, int64_t v);
 MUST_USE
 enum err json_put_uint(struct buf *b, uint64_t v);
+// Packed little-endian u64 with commas between them; `quoted`: each as a string.
+MUST_USE
+enum err json_put_uints(struct buf *b, const uint8_t *packed, size_t n, bool quoted);
 
 #endif

@@ -1,14 +1,16 @@
 // Checkpoints: everything dirty goes below, then the log lets go of what it covers.
 //
 //   1 mark     C = the last sequence given out. Every change up to C is in the table once each
-//   shard's
-//              lock has been taken after this moment: a transaction holds its shards from append to
-//              publish.
+//              shard's lock has been taken after this moment: a transaction holds its shards from
+//              append to publish.
 //   2 pin      each shard's dirty entries become pinned and clean; writes from here make new
-//   entries 3 sort     the pinned entries, by space and key 4 write    them as sorted files, aside
-//   5 wait     until the log is durable up to the last sequence given out before the pins were
-//   complete:
-//              a pinned entry may belong to a transaction later than C of which another part was
+//              entries
+//   3 sort     the pinned entries, by space and key
+//   4 write    them as sorted files, aside; then what is dirty of relations, which is copied as it
+//              is now, a piece at a time
+//   5 wait     until the log is durable up to the last sequence given out before that was
+//              complete: what was written may belong to a transaction later than C of which
+//              another part was
 //              not pinned. With all of it durable in the log, replay completes it; without, half
 //              could surface.
 //   6 ingest   the files become visible and durable below
@@ -19,6 +21,7 @@
 // A crash before 7 replays from the older mark over newer data below: changes say what is there
 // afterwards, so replay ends in the same state.
 #include "commit/log_int.h"
+#include "commit/rel_int.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include <inttypes.h>
@@ -172,7 +175,7 @@ static bool falls_behind(const struct commit *c)
 
 // Steps 3 to 6.
 static enum err write_below(struct commit *c, struct pins *p, const struct log_pins *logs,
-                            uint64_t cursor, uint64_t wait_for, struct errmsg *msg)
+                            uint64_t cursor, struct errmsg *msg)
 {
     struct store_writer *w;
     if (p->failed)
@@ -194,9 +197,11 @@ static enum err write_below(struct commit *c, struct pins *p, const struct log_p
         err = add_lines(w, p, &b, cursor);
     if (!err)
         err = log_pins_write(c, w, logs);
+    if (!err)
+        err = write_rels(c, w);
     buf_release(&b);
     if (!err && VARVE_BUG != 14)
-        err = wal_wait(c->wal, wait_for);
+        err = wal_wait(c->wal, wal_last(c->wal));
     if (err) {
         store_abort(w);
         return err_set(msg, err, "cannot write a checkpoint: %s", err_text(err));
@@ -229,8 +234,9 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
         ERR_IGNORE(wal_drop(c->wal, mark.seq)); // the log lets go before the checkpoint is durable
     if (VARVE_BUG == 19)
         e = dir_write_mark(c, &mark); // recorded before it is below
-    if (p.count || logs.n || logs.keyspace_count || logs.failed)
-        e = write_below(c, &p, &logs, cursor, wal_last(c->wal), msg);
+    if (p.count || logs.n || logs.keyspace_count || logs.failed ||
+        atomic_load(&c->relations->count))
+        e = write_below(c, &p, &logs, cursor, msg);
     else
         e = wal_wait(c->wal, mark.seq);
     free(p.v);
@@ -242,6 +248,7 @@ static enum err run_checkpoint(struct commit *c, struct errmsg *msg)
     os_crash_point("checkpoint-recorded");
     unpin_all(c, e == ERR_OK || VARVE_BUG == 20); // 20: what could not be written counts as written
     log_pins_done(c, &logs, e == ERR_OK || VARVE_BUG == 26);
+    rels_done(c, e == ERR_OK);
     if (e)
         return e;
     c->mark = mark;
@@ -278,13 +285,36 @@ enum err commit_checkpoint(struct commit *c, struct errmsg *msg)
 
 // ---- memory and log space
 
-void trim_shard(struct commit *c, unsigned shard)
+uint64_t logs_memory(const struct commit *c)
 {
     uint64_t logs = logs_bytes(c->logs);
-    if (logs > c->logs_limit)
-        logs = c->logs_limit;
-    if (keys_bytes(c->keys) > c->table_limit - logs)
-        keys_evict(c->keys, shard, (c->table_limit - logs) / KEYS_SHARDS);
+    return logs < c->logs_limit ? logs : c->logs_limit;
+}
+
+uint64_t memory_share(const struct commit *c, uint64_t others)
+{
+    uint64_t third = c->table_limit / 3;
+    return others < c->table_limit - third ? c->table_limit - others : third;
+}
+
+void trim_shard(struct commit *c, unsigned shard)
+{
+    uint64_t limit = memory_share(c, logs_memory(c) + rels_bytes(c->rels));
+    if (keys_bytes(c->keys) > limit)
+        keys_evict(c->keys, shard, limit / KEYS_SHARDS);
+}
+
+// What nobody writes to is not trimmed by writes: the room that others need, it must give up too.
+static void tend_memory(struct commit *c)
+{
+    uint64_t limit = memory_share(c, logs_memory(c) + rels_bytes(c->rels));
+    for (unsigned s = 0; s < KEYS_SHARDS && keys_bytes(c->keys) > limit; s++) {
+        keys_lock(c->keys, s);
+        trim_shard(c, s);
+        keys_unlock(c->keys, s);
+    }
+    if (atomic_load(&c->relations->count))
+        tend_rels(c);
 }
 
 void want_checkpoint(struct commit *c)
@@ -299,7 +329,8 @@ void want_checkpoint(struct commit *c)
 enum err admit_write(struct commit *c)
 {
     uint64_t log = wal_bytes(c->wal) - atomic_load_explicit(&c->log_mark, memory_order_relaxed);
-    uint64_t dirty = keys_dirty_bytes(c->keys) + logs_dirty_bytes(c->logs);
+    uint64_t dirty =
+        keys_dirty_bytes(c->keys) + logs_dirty_bytes(c->logs) + rels_dirty_bytes(c->rels);
     if (log < c->log_limit && dirty < c->dirty_limit)
         return ERR_OK;
     want_checkpoint(c);
@@ -389,6 +420,8 @@ void *housekeeper_main(void *arg)
         // A step ends with a whole shard or millisecond, so it may delete more than it was asked.
         more = commit_expire(c, EXPIRE_STEP) >= EXPIRE_STEP;
         more = commit_retain(c, EXPIRE_STEP) || more;
+        if (!more)
+            tend_memory(c);
         pthread_mutex_lock(&c->house_lock);
     }
     struct room_waiter *waiters = c->rooms;

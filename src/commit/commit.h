@@ -136,6 +136,7 @@ struct txn {
     uint64_t request_hash;    // of the request's bytes, to tell a reused idempotency key
     void (*emit_old)(void *arg, size_t op, const struct value_view *v); // shards locked
     void *arg;
+    uint32_t rounds; // 0 at first: how often it said ERR_COLD for lists of relations
     // out
     uint64_t seq;  // the sequence it committed at; 0 if nothing was written
     bool replayed; // the answer is the first result of the same idempotency key
@@ -146,7 +147,8 @@ struct txn {
 // op that disagreed; ERR_INVALID with msg (the same key written twice; an empty or oversized key or
 // value; a check and a write may name one key); ERR_TYPE and ERR_OVERFLOW (add) with msg;
 // ERR_REUSED; ERR_COLD; ERR_FULL; ERR_NO_SPACE; ERR_TOO_BIG; ERR_NO_MEMORY; ERR_CLOSED. *dep is set
-// for every outcome that leaves the process.
+// for every outcome that leaves the process. Changes of relations whose answers do not wait for the
+// disk do not count for it.
 MUST_USE
 enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errmsg *msg);
 
@@ -161,7 +163,7 @@ MUST_USE
 enum err commit_wait_room(struct commit *c, void (*done)(void *arg, enum err e), void *arg);
 // The keys a txn needs that are not in RAM: fills refs (cap entries), returns the count.
 size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *refs, size_t cap);
-// commit_fetch of all keys and logs that a transaction needs; copies what it needs of `t`.
+// commit_fetch of all keys, logs and lists that a transaction needs; copies what it needs of `t`.
 MUST_USE
 enum err commit_txn_fetch(struct commit *c, const struct txn *t,
                           void (*done)(void *arg, enum err e), void *arg);

@@ -9,6 +9,7 @@
 #include "store/store.h"
 #include "table/keys.h"
 #include "table/logs.h"
+#include "table/rels.h"
 #include "wal/wal.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -54,6 +55,8 @@ struct commit {
     struct store *store;
     struct keys *keys;
     struct logs *logs;
+    struct rels *rels;           // relations' lists
+    struct relations *relations; // their names; rel_int.h
     struct readers readers;
 
     // Highest version that any deleted key had. Raised under the deleted key's shard lock.
@@ -63,6 +66,7 @@ struct commit {
     _Atomic uint64_t ingests;
 
     pthread_mutex_t keyspace_lock; // one change of keyspaces at a time
+    pthread_mutex_t relation_lock; // one new relation at a time
     // Tails that wait, by the upper bits of their logs' hashes, the highest of which are the shard:
     // each list is under its shard's lock.
     struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
@@ -71,8 +75,8 @@ struct commit {
     _Atomic uint64_t log_ids;  // the highest given out
 
     // Memory: the table may hold this much; see commit_memory_init.
-    uint64_t table_limit;      // keys and logs
-    uint64_t logs_limit;       // the logs' share of it, when keys need the rest
+    uint64_t table_limit;      // keys, logs and relations
+    uint64_t logs_limit;       // the logs' share of it, when others need the rest: a third
     uint64_t dirty_limit;      // dirty bytes at which a checkpoint starts
     uint64_t log_limit;        // log bytes since the last checkpoint at which the next one starts
     uint64_t log_stop;         // log bytes at which writes wait for it
@@ -101,6 +105,7 @@ struct commit {
     _Atomic uint64_t expired, lists;
     _Atomic uint64_t appended, duplicates, pages, page_records, trims, erased;
     _Atomic uint64_t retention_runs, retention_ns, retained_out;
+    _Atomic uint64_t related, unrelated, rel_loads;
     struct commit_recovery recovery;
 };
 
@@ -159,6 +164,11 @@ MUST_USE
 enum err admit_write(struct commit *c);
 // Evicts from a locked shard when memory is over its limit.
 void trim_shard(struct commit *c, unsigned shard);
+// Bytes of logs as far as they are within their share.
+uint64_t logs_memory(const struct commit *c);
+// What one of keys and relations may have in memory when logs and the other have `others` bytes:
+// all that they leave, a third at least.
+uint64_t memory_share(const struct commit *c, uint64_t others);
 
 // readers.c
 MUST_USE

@@ -297,9 +297,9 @@ bool commit_retain(struct commit *c, size_t max)
 // Bytes that logs have too much.
 static uint64_t logs_over(const struct commit *c)
 {
-    uint64_t all = logs_bytes(c->logs), both = all + keys_bytes(c->keys);
+    uint64_t all = logs_bytes(c->logs), sum = all + keys_bytes(c->keys) + rels_bytes(c->rels);
     uint64_t alone = all > c->logs_limit ? all - c->logs_limit : 0;
-    uint64_t together = both > c->table_limit ? both - c->table_limit : 0;
+    uint64_t together = sum > c->table_limit ? sum - c->table_limit : 0;
     return alone > together ? alone : together;
 }
 

@@ -1,8 +1,9 @@
 // The numbers of this room and those below, as Prometheus text.
 #include "commit/log_int.h"
+#include "commit/rel_int.h"
 
 // X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), l (logs_stats),
-// s (store_stats).
+// r (rels_stats), s (store_stats).
 #define METRICS(X)                                                                                 \
     X(varve_lookups_total, counter, "keys looked up in memory, for reads and writes", k.lookups)   \
     X(varve_writes_total, counter, "entries written, deletions too", k.writes)                     \
@@ -55,6 +56,17 @@
     X(varve_log_header_bytes, gauge, "memory of logs themselves", l.header_bytes)                  \
     X(varve_log_dirty_bytes, gauge, "memory of chunks not yet below", l.dirty_bytes)               \
     X(varve_log_evictions_total, counter, "chunks evicted", l.evictions)                           \
+    X(varve_relations, gauge, "relations", c->relations->count)                                    \
+    X(varve_relation_lists_resident, gauge, "lists in memory, reverse ones too", r.lists)          \
+    X(varve_relation_members_resident, gauge, "members in those", r.members)                       \
+    X(varve_relation_chunks_resident, gauge, "chunks of long lists in memory", r.chunks)           \
+    X(varve_relation_bytes, gauge, "memory of lists", r.bytes)                                     \
+    X(varve_relation_slot_bytes, gauge, "memory of the slots of lists", r.slot_bytes)              \
+    X(varve_relation_dirty_bytes, gauge, "memory of lists not yet below", r.dirty_bytes)           \
+    X(varve_relation_evictions_total, counter, "lists evicted", r.evictions)                       \
+    X(varve_relation_loads_total, counter, "lists looked up in the store", c->rel_loads)           \
+    X(varve_relation_added_total, counter, "members added to lists", c->related)                   \
+    X(varve_relation_removed_total, counter, "members removed from lists", c->unrelated)           \
     X(varve_memory_limit_bytes, gauge, "storage.memory_limit in force", c->o.memory_limit)         \
     X(varve_store_disk_bytes, gauge, "files of the store below", s.disk_bytes)                     \
     X(varve_store_cache_bytes, gauge, "its block cache in use", s.cache_used)                      \
@@ -71,10 +83,12 @@ enum err commit_metrics(struct commit *c, struct buf *out)
     struct wal_stats w;
     struct keys_stats k;
     struct logs_stats l;
+    struct rels_stats r = {0};
     struct store_stats s;
     wal_get_stats(c->wal, &w);
     keys_get_stats(c->keys, &k);
     logs_get_stats(c->logs, &l);
+    rels_get_stats(c->rels, RELS_TABLES, &r);
     store_get_stats(c->store, &s);
     enum err e = ERR_OK;
 #define X(name, type, help, value) \

@@ -2,7 +2,9 @@
 // the store below, then every log frame after the mark applied in order. What replay makes is
 // dirty, as it was before the stop.
 #include "commit/log_int.h"
+#include "commit/rel_int.h"
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -55,6 +57,8 @@ static enum err apply(struct commit *c, const struct change *ch, uint64_t seq, s
 {
     if (ch->kind == CHANGE_PUT || ch->kind == CHANGE_DELETE)
         return apply_key_change(c, ch, seq, msg);
+    if (ch->relation)
+        return apply_rel_change(c, ch, seq, msg);
     return apply_log_change(c, ch, seq, msg);
 }
 
@@ -125,6 +129,7 @@ static struct commit *make(const struct commit_options *o)
     pthread_mutex_init(&c->house_lock, NULL);
     pthread_mutex_init(&c->checkpoint_lock, NULL);
     pthread_mutex_init(&c->keyspace_lock, NULL);
+    pthread_mutex_init(&c->relation_lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -145,6 +150,8 @@ static void destroy(struct commit *c)
         keys_free(c->keys);
     if (c->logs)
         logs_free(c->logs);
+    rels_free(c->rels);
+    relations_free(c->relations);
     if (c->lock_fd >= 0)
         ERR_IGNORE(os_close(c->o.os, c->lock_fd)); // the lock goes with the process at the latest
     pthread_mutex_destroy(&c->readers.lock);
@@ -153,8 +160,25 @@ static void destroy(struct commit *c)
     pthread_cond_destroy(&c->house_wake);
     pthread_mutex_destroy(&c->checkpoint_lock);
     pthread_mutex_destroy(&c->keyspace_lock);
+    pthread_mutex_destroy(&c->relation_lock);
     free(c->dir);
     free(c);
+}
+
+// Empty tables of lists, and the relations that are below. The order of lists' hashes is on disk,
+// so their secret is that of the data directory.
+static enum err make_relations(struct commit *c, uint64_t seed, struct errmsg *msg)
+{
+    uint64_t secret[4];
+    bool any;
+    for (unsigned i = 0; i < 4; i++)
+        secret[i] = hash64(slice_of(&c->store_id, sizeof c->store_id), i + 1);
+    enum err e = any_lists_below(c, &any, msg);
+    if (e)
+        return e;
+    if (!(c->rels = rels_new(secret, !any)) || !(c->relations = relations_new(seed)))
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    return load_relations(c, msg);
 }
 
 static enum err recover(struct commit *c, struct errmsg *msg)
@@ -175,7 +199,7 @@ static enum err recover(struct commit *c, struct errmsg *msg)
     // Without a checkpoint the log holds everything, so after replay nothing is only below.
     if (!(c->keys = keys_new(seed, c->mark.seq == 0)) || !(c->logs = logs_new(seed)))
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    if ((e = load_logs(c, msg)))
+    if ((e = load_logs(c, msg)) || (e = make_relations(c, seed, msg)))
         return e;
     atomic_store(&c->floor, c->mark.floor);
     atomic_store(&c->checkpointed, c->mark.seq);
@@ -281,6 +305,8 @@ enum err commit_check(const struct commit_options *o, struct commit_recovery *fo
         e = store_verify(c->store, msg);
     if (!e)
         e = check_logs(c, msg);
+    if (!e)
+        e = check_rels(c, msg);
     *found = (struct commit_recovery){
         .checkpoint_seq = c->mark.seq,
         .frames = w.frames,

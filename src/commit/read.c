@@ -1,7 +1,7 @@
 // Reads: from the table when the key is resident, else from the store below, whose answer then
 // becomes resident. A loop thread only ever takes what is in memory; the rest goes to the reader
 // threads.
-#include "commit/commit_int.h"
+#include "commit/txn_int.h"
 #include "base/assert.h"
 #include <stdlib.h>
 
@@ -156,14 +156,25 @@ enum err commit_get(struct commit *c, const struct key_ref *k, value_fn emit, vo
     return ERR_COLD;
 }
 
-// What a fetch brings in; its names lie behind the arrays.
+// What a fetch brings in.
+struct wanted {
+    const struct key_ref *keys;
+    size_t key_count;
+    const struct log_name *logs;
+    size_t log_count;
+    const struct rels_list *lists;
+    size_t list_count;
+};
+
+// The names lie behind the arrays.
 struct fetch {
     struct commit *c;
     void (*done)(void *arg, enum err e);
     void *arg;
-    size_t key_count, log_count;
+    size_t key_count, log_count, list_count;
     struct key_ref *keys;
     struct log_name *logs;
+    struct rels_list *lists;
 };
 
 static void fetch_run(void *arg)
@@ -174,6 +185,8 @@ static void fetch_run(void *arg)
         e = load_key(f->c, &f->keys[i], false);
     for (size_t i = 0; i < f->log_count && !e; i++)
         e = load_log_tail(f->c, &f->logs[i]);
+    for (size_t i = 0; i < f->list_count && !e; i++)
+        e = load_list(f->c, f->lists[i].table, f->lists[i].hash, false);
     f->done(f->arg, e);
     free(f);
 }
@@ -187,29 +200,33 @@ static struct slice copy_name(uint8_t **p, struct slice s)
     return copy;
 }
 
-static enum err fetch_start(struct commit *c, const struct key_ref *keys, size_t key_count,
-                            const struct log_name *logs, size_t log_count,
+static enum err fetch_start(struct commit *c, const struct wanted *x,
                             void (*done)(void *arg, enum err e), void *arg)
 {
-    size_t bytes = key_count * sizeof *keys + log_count * sizeof *logs;
-    for (size_t i = 0; i < key_count; i++)
-        bytes += keys[i].key.n;
-    for (size_t i = 0; i < log_count; i++)
-        bytes += logs[i].keyspace.n + logs[i].key.n;
+    size_t bytes = x->key_count * sizeof *x->keys + x->log_count * sizeof *x->logs +
+                   x->list_count * sizeof *x->lists;
+    for (size_t i = 0; i < x->key_count; i++)
+        bytes += x->keys[i].key.n;
+    for (size_t i = 0; i < x->log_count; i++)
+        bytes += x->logs[i].keyspace.n + x->logs[i].key.n;
     struct fetch *f = malloc(sizeof *f + bytes);
     if (!f)
         return ERR_NO_MEMORY;
-    *f = (struct fetch){c, done, arg, key_count, log_count, (struct key_ref *)(f + 1), NULL};
-    f->logs = (struct log_name *)(f->keys + key_count);
-    uint8_t *p = (uint8_t *)(f->logs + log_count);
-    for (size_t i = 0; i < key_count; i++) {
-        f->keys[i] = keys[i];
-        f->keys[i].key = copy_name(&p, keys[i].key);
+    *f = (struct fetch){c, done, arg, x->key_count, x->log_count, x->list_count, NULL, NULL, NULL};
+    f->keys = (struct key_ref *)(f + 1);
+    f->logs = (struct log_name *)(f->keys + x->key_count);
+    f->lists = (struct rels_list *)(f->logs + x->log_count);
+    uint8_t *p = (uint8_t *)(f->lists + x->list_count);
+    for (size_t i = 0; i < x->key_count; i++) {
+        f->keys[i] = x->keys[i];
+        f->keys[i].key = copy_name(&p, x->keys[i].key);
     }
-    for (size_t i = 0; i < log_count; i++) {
-        f->logs[i].keyspace = copy_name(&p, logs[i].keyspace);
-        f->logs[i].key = copy_name(&p, logs[i].key);
+    for (size_t i = 0; i < x->log_count; i++) {
+        f->logs[i].keyspace = copy_name(&p, x->logs[i].keyspace);
+        f->logs[i].key = copy_name(&p, x->logs[i].key);
     }
+    if (x->list_count)
+        memcpy(f->lists, x->lists, x->list_count * sizeof *x->lists);
     count(&c->cold_waits, 1);
     enum err e = readers_add(&c->readers, fetch_run, f);
     if (e)
@@ -220,21 +237,28 @@ static enum err fetch_start(struct commit *c, const struct key_ref *keys, size_t
 enum err commit_fetch(struct commit *c, const struct key_ref *keys, size_t count_of,
                       void (*done)(void *arg, enum err e), void *arg)
 {
-    return fetch_start(c, keys, count_of, NULL, 0, done, arg);
+    struct wanted x = {.keys = keys, .key_count = count_of};
+    return fetch_start(c, &x, done, arg);
 }
 
 enum err commit_txn_fetch(struct commit *c, const struct txn *t,
                           void (*done)(void *arg, enum err e), void *arg)
 {
-    struct key_ref *keys = malloc((t->count + 1) * (sizeof *keys + sizeof(struct log_name)));
+    size_t lists = rel_lists(c, t, NULL, 0);
+    struct key_ref *keys = malloc((t->count + 1) * (sizeof *keys + sizeof(struct log_name)) +
+                                  lists * sizeof(struct rels_list));
     if (!keys)
         return ERR_NO_MEMORY;
     struct log_name *logs = (struct log_name *)(keys + t->count + 1);
-    size_t key_count = commit_txn_cold(c, t, keys, t->count + 1), log_count = 0;
+    struct rels_list *list = (struct rels_list *)(logs + t->count + 1);
+    struct wanted x = {.keys = keys, .logs = logs, .lists = list};
+    x.key_count = commit_txn_cold(c, t, keys, t->count + 1);
     for (size_t i = 0; i < t->count; i++)
         if (t->ops[i].kind == TXN_APPEND)
-            logs[log_count++] = t->ops[i].append->name;
-    enum err e = fetch_start(c, keys, key_count, logs, log_count, done, arg);
+            logs[x.log_count++] = t->ops[i].append->name;
+    size_t now = rel_lists(c, t, list, lists); // a relation may have been made meanwhile
+    x.list_count = now < lists ? now : lists;
+    enum err e = fetch_start(c, &x, done, arg);
     free(keys);
     return e;
 }

@@ -1,12 +1,18 @@
 // The life of a transaction:
 //
 //   1 order    the operations by hash, which groups them by shard; the same key written twice is
-//   found here 2 lock     the shards it touches, in rising order 3 gather   the current entry of
-//   each key; what is not in RAM is loaded first (unlocked), then again 4 check    expected
-//   versions and types, against one moment; a disagreement ends it, nothing done 5 prepare  the new
-//   entries and the log record; whatever can fail for want of memory fails here 6 log      append
-//   to the write-ahead log: gives the sequence; the last step that can fail 7 publish  the new
-//   entries; from here other transactions and reads see them (and depend on the sequence) 8 unlock
+//              found here
+//   2 lock     the shards it touches, in rising order: of keys, of logs, of relations' lists
+//   3 gather   the current entry of each key; what is not in RAM is loaded first (unlocked), then
+//              again
+//   4 check    expected versions and types, against one moment; a disagreement ends it, nothing
+//              done
+//   5 prepare  the new entries and the log record; whatever can fail for want of memory fails here.
+//              Lists change where they lie, see rel_txn.c, and are undone if a later step fails
+//   6 log      append to the write-ahead log: gives the sequence; the last step that can fail
+//   7 publish  the new entries; from here other transactions and reads see them (and depend on the
+//              sequence)
+//   8 unlock
 //
 // The shards stay locked from 3 to 8, so that the order of sequences is the order of effects on
 // each key.
@@ -69,8 +75,14 @@ static enum err check_shape(struct work *w)
                        w->t->idempotency.n, LIMIT_IDEMPOTENCY_KEY);
     for (size_t i = 0; i < w->t->count; i++) {
         const struct txn_op *op = &w->t->ops[i];
-        if (op->kind > TXN_APPEND || op->type >= VALUE_TYPES)
+        if (op->kind > TXN_UNRELATE || op->type >= VALUE_TYPES)
             return err_set(w->msg, ERR_INVALID, "operation %zu: unknown kind or value type", i);
+        if (op->kind > TXN_APPEND) {
+            enum err e = check_edit(w, i, op->edit);
+            if (e)
+                return e;
+            continue;
+        }
         if (op->kind == TXN_APPEND) {
             enum err e = check_append(c, i, op->append, w->msg);
             if (e)
@@ -154,7 +166,7 @@ static enum err order_steps(struct work *w)
         return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
     size_t n = 0;
     for (size_t i = 0; i < w->t->count; i++)
-        if (w->t->ops[i].kind != TXN_APPEND)
+        if (w->t->ops[i].kind < TXN_APPEND)
             p[n++] = (struct place){w->t->ops[i].k.hash, i};
     if (w->t->idempotency.n)
         p[n++] = (struct place){w->idem.hash, w->t->count};
@@ -269,12 +281,27 @@ static enum err lock_and_gather_keys(struct work *w)
     }
 }
 
+enum { REL_ROUNDS = 100 }; // of fetching, after which a transaction's lists do not fit memory
+
+// Keys, logs, lists; loads from memory what is missing of lists, as lock_and_gather_keys does.
 static enum err lock_and_gather(struct work *w)
 {
-    enum err e = lock_and_gather_keys(w);
-    if (!e && (e = lock_and_gather_logs(w)))
+    for (int tries = 0;; tries++) {
+        enum err e = lock_and_gather_keys(w);
+        if (!e && (e = lock_and_gather_logs(w)))
+            unlock_shards(w);
+        if (e || !(e = lock_and_gather_rels(w, tries == 2)))
+            return e;
+        unlock_logs(w);
         unlock_shards(w);
-    return e;
+        if (e == ERR_COLD && tries < 2 && !(e = load_rels(w)))
+            continue;
+        if (e == ERR_COLD && ++w->t->rounds > REL_ROUNDS)
+            return err_set(w->msg, ERR_TOO_BIG,
+                           "the lists that the transaction changes do not fit storage.memory_limit "
+                           "all at once");
+        return e == ERR_COLD ? e : err_set(w->msg, e, "cannot read a list: %s", err_text(e));
+    }
 }
 
 // ---- idempotency: the first result, kept as an entry of SPACE_IDEM, written by the same
@@ -327,6 +354,11 @@ static enum err record_replay(struct work *w, struct slice r)
             op->append->appended = (uint64_t)op->number;
             op->append->next_nonce = 0;
             op->append->timestamp = 0;
+        }
+        if (op->kind == TXN_RELATE || op->kind == TXN_UNRELATE) {
+            op->edit->changed = (uint64_t)op->number;
+            if (op->edit->count == 1)
+                op->edit->groups[0].changed = (uint32_t)op->number;
         }
     }
     t->seq = load64(r.p);
@@ -504,6 +536,10 @@ static enum err append(struct work *w, uint64_t *seq)
     for (size_t i = 0; i < w->log_count; i++)
         if (appends(w, i))
             bytes += op_size(&w->logs[i].change);
+    struct change ch;
+    for (size_t i = 0; i < w->rels.count; i++)
+        if (rel_change(w, i, &ch))
+            bytes += op_size(&ch);
     if (bytes == 0)
         return ERR_OK;
     if (bytes > LIMIT_WAL_FRAME)
@@ -520,6 +556,9 @@ static enum err append(struct work *w, uint64_t *seq)
     for (size_t i = 0; i < w->log_count; i++)
         if (appends(w, i))
             op_append(&b, &w->logs[i].change);
+    for (size_t i = 0; i < w->rels.count; i++)
+        if (rel_change(w, i, &ch))
+            op_append(&b, &ch);
     VERIFY(buf_len(&b) == bytes);
     enum err e = wal_append(w->c->wal, buf_slice(&b), seq);
     if (b.data != small)
@@ -561,6 +600,35 @@ static void publish(struct work *w, uint64_t seq)
         if (i == 0 || keys_shard(w->steps[i].hash) != keys_shard(w->steps[i - 1].hash))
             trim_shard(w->c, keys_shard(w->steps[i].hash));
     publish_logs(w, seq);
+    publish_rels(w, seq);
+}
+
+// Does the answer wait for what was written? Not if that is all in relations whose answers do not.
+static bool binds(const struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (w->steps[i].writes)
+            return true;
+    for (size_t i = 0; i < w->log_count; i++)
+        if (w->logs[i].bytes)
+            return true;
+    return rels_bind(w);
+}
+
+// Steps 5 and 6 but for lists, which are changed by now.
+static enum err prepare_and_append(struct work *w, bool conflict, uint64_t *seq)
+{
+    enum err e = ERR_OK;
+    if (w->t->idempotency.n && (e = record_build(w, conflict)))
+        return e;
+    plan_record(w, conflict);
+    if ((e = prepare(w)))
+        return e;
+    if ((e = append(w, seq))) {
+        discard(w, w->count);
+        discard_logs(w);
+    }
+    return e;
 }
 
 // Steps 4 to 7, shards locked.
@@ -575,21 +643,18 @@ static enum err execute(struct work *w)
     enum err e = plan_all(w, &conflict);
     if (e || (conflict && !w->t->idempotency.n))
         return e ? e : ERR_CONFLICT;
-    if (w->t->idempotency.n && (e = record_build(w, conflict)))
-        return e;
-    plan_record(w, conflict);
     uint64_t seq;
-    if ((e = prepare(w)))
+    if (!conflict && (e = apply_rels(w)))
         return e;
-    if ((e = append(w, &seq))) {
-        discard(w, w->count);
-        discard_logs(w);
+    if ((e = prepare_and_append(w, conflict, &seq))) {
+        undo_rels(w);
         return e;
     }
     emit_old(w);
     if (seq) {
         publish(w, seq);
-        w->dep = seq;
+        if (binds(w))
+            w->dep = seq;
         w->t->seq = seq;
     }
     return conflict ? ERR_CONFLICT : ERR_OK;
@@ -604,10 +669,13 @@ static struct key_ref idem_ref(const struct commit *c, const struct txn *t)
 // Memory for the steps, in place of the few on the stack.
 static enum err steps_new(struct work *w)
 {
-    w->count = w->t->count - w->log_count + (w->t->idempotency.n ? 1 : 0);
+    w->count = w->t->count - w->log_count - w->rels.count + (w->t->idempotency.n ? 1 : 0);
     if (w->count > FEW && !(w->steps = malloc(w->count * sizeof *w->steps)))
         return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
     if (w->log_count > FEW_LOGS && !(w->logs = malloc(w->log_count * sizeof *w->logs)))
+        return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
+    size_t edits = w->rels.count * sizeof *w->rels.steps;
+    if (w->rels.count > FEW_EDITS && !(w->rels.steps = malloc(edits)))
         return err_set(w->msg, ERR_NO_MEMORY, "out of memory");
     return ERR_OK;
 }
@@ -616,7 +684,10 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
 {
     struct step few[FEW];
     struct log_step few_logs[FEW_LOGS];
+    struct rel_step few_edits[FEW_EDITS];
+    uint64_t few_rels[FEW_RELS_BYTES / 8];
     struct work w = {.c = c, .t = t, .msg = msg, .steps = few, .logs = few_logs};
+    w.rels.steps = few_edits;
     *dep = 0;
     t->seq = 0;
     t->replayed = false;
@@ -630,11 +701,13 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
     if (t->idempotency.n)
         w.idem = idem_ref(c, t);
     if (!(e = steps_new(&w)) && !(e = order_steps(&w)) && !(e = find_twice(&w)) &&
-        !(e = order_log_steps(&w)) && !(e = lock_and_gather(&w))) {
+        !(e = order_log_steps(&w)) && !(e = order_rels(&w, few_rels, sizeof few_rels)) &&
+        !(e = lock_and_gather(&w))) {
         e = execute(&w);
+        unlock_rels(&w);
         unlock_logs(&w);
         unlock_shards(&w);
-        *dep = c->o.relaxed || VARVE_BUG == 12 ? 0 : w.dep;
+        *dep = c->o.relaxed || t->relaxed || VARVE_BUG == 12 ? 0 : w.dep;
         if (e == ERR_CONFLICT)
             count(&c->conflicts, 1);
     }
@@ -644,6 +717,9 @@ enum err commit_txn(struct commit *c, struct txn *t, uint64_t *dep, struct errms
         free(w.steps);
     if (w.logs != few_logs)
         free(w.logs);
+    if (w.rels.steps != few_edits)
+        free(w.rels.steps);
+    free(w.rels.memory);
     return e;
 }
 
@@ -652,7 +728,7 @@ size_t commit_txn_cold(struct commit *c, const struct txn *t, struct key_ref *re
     size_t n = 0;
     for (size_t i = 0; i <= t->count && n < cap; i++) {
         struct key_ref k;
-        if (i < t->count && t->ops[i].kind == TXN_APPEND)
+        if (i < t->count && t->ops[i].kind >= TXN_APPEND)
             continue;
         if (i < t->count)
             k = t->ops[i].k;

@@ -12,8 +12,9 @@
 //           IDS_BLOCK ids. w and p are at least what is needed, perhaps more.
 //   bitmap  [u8 127][u8 words - 1][u16 count - 1][u64 base][words of u64]
 //           bit i of word j: id (base + j) * 64 + i. Neither the first nor the last word is 0; at
-//           most IDS_WORDS words. No payloads. Chosen where it takes at most twice the bytes that
-//           gaps would: intersections and tests of dense lists are then a word at a time.
+//           most IDS_WORDS words. No payloads. Chosen for 32 ids and more where it takes at most
+//           twice the bytes that gaps would: intersections and tests of dense lists are then a word
+//           at a time.
 //
 // A payload is a u64 that goes with an id: relations in order of arrival keep them (table/rels.h).
 #ifndef VARVE_TABLE_IDS_H
@@ -63,11 +64,12 @@ enum ids_result {
     IDS_REPACK, // cannot be done in place: decode, change, ids_cut, ids_pack
     IDS_EMPTY,  // remove: it was the only id; the block is unchanged
 };
-// Adds one id to a block that lies in `cap` bytes. REPACK when it would need more bytes, a wider
-// gap or payload, more ids than a block has, or a bitmap that is larger or too thin.
+// Adds one id to a block that lies in `cap` bytes; the payload counts only if it has payloads, and
+// an id that is there keeps its own. Nothing is changed unless DONE. REPACK when it would need more
+// bytes, a wider gap or payload, more ids than a block has, or a bitmap that is larger or too thin.
 MUST_USE enum ids_result ids_add(uint8_t *b, size_t cap, uint64_t id, uint64_t payload);
-// Removes one id. *payload as in ids_contains. Never makes the block larger; REPACK when a gap gets
-// too wide for w, or a bitmap too thin.
+// Removes one id. *payload as in ids_contains, also with REPACK and EMPTY. Never makes the block
+// larger; REPACK when it would, when a gap gets too wide for w, or a bitmap too thin.
 MUST_USE enum ids_result ids_remove(uint8_t *b, uint64_t id, uint64_t *payload);
 
 // ---- bytes from outside
@@ -78,15 +80,16 @@ MUST_USE enum err ids_check(struct slice s);
 
 // ---- two blocks, or two rising runs; for intersections and the like
 
-// The ids in both blocks that are > after (has_after) to `out` (packed, unaligned, room for the
-// smaller count). Word by word where both are bitmaps, by tests where one is.
+// The ids in both blocks to `out` (packed, unaligned, room for the smaller count). Word by word
+// where both are bitmaps, by tests where one is.
 size_t ids_intersect(const uint8_t *a, const uint8_t *b, void *out);
-// Of two rising runs, into `out`, which may be `a` itself. Without branches that depend on the ids;
-// gallops where one is much shorter.
+// Of two rising runs, into `out`, which may be `a` itself and has room for the shorter. Without
+// branches that depend on the ids; gallops where one is much shorter.
 size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb,
                           uint64_t *out);
+// `out` is neither, and has room for both.
 size_t ids_union_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out);
-// a without b.
+// a without b. `out` may be `a` itself, and has room for it.
 size_t ids_minus_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out);
 
 #endif

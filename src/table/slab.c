@@ -11,14 +11,14 @@
 #include <string.h>
 
 struct __attribute__((aligned(64))) slab {
-    struct slab *next, *prev; // circular, among those of the class with room; NULL when full
+    struct slab *next, *prev; // circular, among those of the class with room, or thin; or NULL
     struct pool_run *run;
     uint32_t free_at;  // offset of the first freed object, 0: none; each holds the next one's
     uint16_t used;     // objects handed out
     uint16_t touched;  // objects ever handed out; those beyond were never written
     uint16_t capacity; // objects in all
     uint8_t class;
-    bool draining; // slab_compact is emptying it: do not hand out from it
+    bool draining; // it is being emptied: do not hand out from it
 };
 _Static_assert(sizeof(struct slab) == 64, "a slab's header is one cache line");
 
@@ -60,9 +60,8 @@ static void *object_at(struct slab *s, size_t offset)
     return (uint8_t *)s + offset;
 }
 
-static void room_link(struct slab_heap *h, struct slab *s, bool first)
+static void list_link(struct slab **head, struct slab *s, bool first)
 {
-    struct slab **head = &h->room[s->class];
     if (!*head) {
         s->next = s->prev = s;
         *head = s;
@@ -75,9 +74,8 @@ static void room_link(struct slab_heap *h, struct slab *s, bool first)
         *head = s;
 }
 
-static void room_unlink(struct slab_heap *h, struct slab *s)
+static void list_unlink(struct slab **head, struct slab *s)
 {
-    struct slab **head = &h->room[s->class];
     if (*head == s)
         *head = s->next == s ? NULL : s->next;
     s->next->prev = s->prev;
@@ -102,7 +100,7 @@ static struct slab *slab_new(struct slab_heap *h, unsigned class)
     s->capacity = (uint16_t)((pool_block_size(kind) - sizeof *s) / class_size(class));
     VERIFY(s->capacity > 1 && s->capacity <= MAX_OBJECTS);
     h->bytes += sizeof *s;
-    room_link(h, s, true);
+    list_link(&h->room[s->class], s, true);
     return s;
 }
 
@@ -146,7 +144,7 @@ void *slab_alloc(struct slab_heap *h, size_t n)
     }
     h->used += size;
     if (++s->used == s->capacity)
-        room_unlink(h, s);
+        list_unlink(&h->room[s->class], s);
     return object;
 }
 
@@ -166,12 +164,17 @@ void slab_free(struct slab_heap *h, void *object, size_t n)
     s->free_at = (uint32_t)((uint8_t *)object - (uint8_t *)s);
     POISON(object, size);
     bool was_full = s->used-- == s->capacity;
-    if (s->draining)
+    if (s->draining) {
+        if (s->used == 0 && s->next) { // in the list of thin ones
+            list_unlink(&h->thin, s);
+            slab_release(h, s);
+        }
         return;
+    }
     if (was_full)
-        room_link(h, s, true);
+        list_link(&h->room[s->class], s, true);
     if (s->used == 0) {
-        room_unlink(h, s);
+        list_unlink(&h->room[s->class], s);
         slab_release(h, s);
     }
 }
@@ -225,16 +228,82 @@ bool slab_compact(struct slab_heap *h, unsigned class, void (*move)(void *arg, v
         POISON(object_at(s, at), sizeof at);
         at = next;
     }
-    room_unlink(h, s);
+    list_unlink(&h->room[s->class], s);
     s->draining = true;
     for (unsigned i = 0; i < s->touched; i++)
         if (!(is_free[i / 64] >> (i % 64) & 1))
             move(arg, object_at(s, sizeof *s + i * size));
     s->draining = false;
     if (s->used) {
-        room_link(h, s, false); // last, so that the next attempt looks at others first
+        list_link(&h->room[s->class], s,
+                  false); // last, so that the next attempt looks at others first
         return false;
     }
     slab_release(h, s);
     return true;
+}
+
+// How many slabs of a class to empty, by the number of their objects: the thinnest, as long as the
+// rest has room. False: none.
+static bool choose_thin(const struct slab_heap *h, unsigned class, uint32_t chosen[MAX_OBJECTS])
+{
+    const struct slab *s = h->room[class];
+    uint32_t slabs[MAX_OBJECTS] = {0};
+    uint64_t room = 0, moved = 0;
+    do {
+        slabs[s->used]++;
+        room += (uint64_t)(s->capacity - s->used);
+        s = s->next;
+    } while (s != h->room[class]);
+    memset(chosen, 0, MAX_OBJECTS * sizeof *chosen);
+    bool any = false;
+    for (unsigned used = 1; used < s->capacity; used++) {
+        unsigned own = s->capacity - used;
+        for (; slabs[used] && moved + used + own <= room; slabs[used]--) {
+            chosen[used]++;
+            moved += used;
+            room -= own;
+            any = true;
+        }
+    }
+    return any;
+}
+
+bool slab_thin_begin(struct slab_heap *h)
+{
+    VERIFY(!h->thin);
+    for (unsigned class = 0; class < SLAB_CLASSES; class ++) {
+        uint32_t chosen[MAX_OBJECTS];
+        if (!h->room[class] || !choose_thin(h, class, chosen))
+            continue;
+        struct slab *s = h->room[class];
+        struct slab *last = s->prev;
+        for (bool end = false; !end;) {
+            struct slab *next = s->next;
+            end = s == last;
+            if (chosen[s->used]) {
+                chosen[s->used]--;
+                list_unlink(&h->room[class], s);
+                list_link(&h->thin, s, false);
+                s->draining = true;
+            }
+            s = next;
+        }
+    }
+    return h->thin;
+}
+
+bool slab_thin(const void *object, size_t n)
+{
+    return n <= SLAB_MAX && slab_of(object, class_of(n))->draining;
+}
+
+void slab_thin_end(struct slab_heap *h)
+{
+    while (h->thin) {
+        struct slab *s = h->thin;
+        list_unlink(&h->thin, s);
+        s->draining = false;
+        list_link(&h->room[s->class], s, false);
+    }
 }

@@ -19,6 +19,7 @@ struct slab_heap {
     uint64_t used;                   // of those, in objects handed out
     uint64_t large;                  // objects from malloc
     struct slab *room[SLAB_CLASSES]; // circular lists of the slabs that have room
+    struct slab *thin;               // and of those that slab_thin_begin chose
 };
 
 void slab_heap_init(struct slab_heap *h, struct pool *pool);
@@ -36,5 +37,13 @@ size_t slab_usable(void *object, size_t n);
 // the old one, or leaves it. True if the slab could be given back; false when nothing could be won.
 bool slab_compact(struct slab_heap *h, unsigned class, void (*move)(void *arg, void *object),
                   void *arg);
+
+// For who finds objects by their owners only. Chooses of every class the thinnest slabs, as many as
+// the others have room for: nothing is handed out from them until slab_thin_end, and one whose
+// objects are all freed by then is given back. False: none was chosen.
+bool slab_thin_begin(struct slab_heap *h);
+// True if an object allocated with `n` bytes lies in one of those.
+bool slab_thin(const void *object, size_t n);
+void slab_thin_end(struct slab_heap *h);
 
 #endif

@@ -7,6 +7,7 @@
 #include "edge/http/http.h"
 #include "fake_commit.h"
 #include "fake_conn.h"
+#include "fake_rel.h"
 
 #define MAX_INPUT 32768u
 
@@ -16,6 +17,16 @@ struct world {
     struct conn *conn;
     struct buf out; // all that was sent
 };
+
+// A relation with a list that is on disk only.
+static void relate(struct commit *c)
+{
+    static const uint8_t members[16] = {3, [8] = 5};
+    struct rel_group group = {.from = 1, .members = members, .count = 2};
+    struct rel_edit e = {.relation = slice_str("cold"), .groups = &group, .count = 1};
+    fake_rels_apply(fake_commit_rels(c), &e, true);
+    fake_rel_cold(c, "cold", 1, false);
+}
 
 static void world_open(struct world *w)
 {
@@ -27,6 +38,7 @@ static void world_open(struct world *w)
     fake_commit_set(w->commit, slice_of(raw, 3), VALUE_BYTES, slice_of(raw, 2), 6);
     fake_commit_set(w->commit, slice_str("cold"), VALUE_BYTES, slice_str("ice"), 7);
     fake_commit_cold(w->commit, "cold");
+    relate(w->commit);
     struct http_options o = {
         .commit = w->commit, .max_key = 16, .max_value = 64, .max_request = 1000};
     VERIFY(http_new(&w->http, &o) == ERR_OK);

@@ -12,6 +12,34 @@ static void put(struct buf *out, const char *text)
     VERIFY(buf_append(out, text, strlen(text)) == ERR_OK);
 }
 
+// What json_take_uints takes of an array is what json_next finds, and json_put_uints writes it as
+// json_put_uint does.
+static void check_run(struct json v)
+{
+    struct json_iter run = json_iterate(v), it = run;
+    uint8_t *packed = malloc(8 * json_count(v) + 1);
+    VERIFY(packed);
+    size_t n = json_take_uints(&run, packed);
+    struct buf each, together;
+    struct json inner;
+    buf_init(&each, 64u << 20);
+    buf_init(&together, 64u << 20);
+    for (size_t i = 0; i < n; i++) {
+        VERIFY(json_next(&it, NULL, &inner) && json_uint(inner) == load64(packed + 8 * i));
+        put(&each, i ? "," : "");
+        VERIFY(json_put_uint(&each, load64(packed + 8 * i)) == ERR_OK);
+    }
+    VERIFY(json_put_uints(&together, packed, n, false) == ERR_OK);
+    VERIFY(slice_equal(buf_slice(&each), buf_slice(&together)));
+    bool more = json_next(&it, NULL, &inner);
+    VERIFY(more == json_next(&run, NULL, &inner));
+    VERIFY(!more || (json_kind(inner) != JSON_UINT &&
+                     (json_kind(inner) != JSON_INT || json_int(inner) < 0)));
+    buf_release(&each);
+    buf_release(&together);
+    free(packed);
+}
+
 static void write_container(struct buf *out, struct json v, size_t depth)
 {
     bool object = json_kind(v) == JSON_OBJECT;
@@ -19,6 +47,8 @@ static void write_container(struct buf *out, struct json v, size_t depth)
     struct slice name;
     struct json inner;
     size_t count = 0;
+    if (!object)
+        check_run(v);
     put(out, object ? "{" : "[");
     while (json_next(&it, &name, &inner)) {
         if (count++)

@@ -79,6 +79,15 @@ void assert_output(struct world *w, const char *want)
     assert_string_equal(got, want);
 }
 
+static bool begins_request(const char *s)
+{
+    static const char *const begins[] = {"@", "GET ", "HEAD ", "POST ", "PUT ", "DELETE "};
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (strncmp(s, begins[i], strlen(begins[i])) == 0)
+            return true;
+    return false;
+}
+
 size_t expand(const char *s, char *to, size_t cap)
 {
     size_t n = 0;
@@ -90,12 +99,11 @@ size_t expand(const char *s, char *to, size_t cap)
         }
         const char *bar = strchr(s, '|');
         const char *end = bar + 1;
-        while (*end && *end != '@' && strncmp(end, "GET ", 4) != 0 &&
-               strncmp(end, "POST ", 5) != 0 && strncmp(end, "DELETE ", 7) != 0)
+        while (*end && !begins_request(end))
             end++;
-        n += (size_t)snprintf(to + n, cap - n, "POST %.*s " H "Content-Length: %zu\r\n\r\n%.*s",
-                              (int)(bar - s - 1), s + 1, (size_t)(end - bar - 1),
-                              (int)(end - bar - 1), bar + 1);
+        n += (size_t)snprintf(to + n, cap - n, "%s%.*s " H "Content-Length: %zu\r\n\r\n%.*s",
+                              s[1] == '/' ? "POST " : "", (int)(bar - s - 1), s + 1,
+                              (size_t)(end - bar - 1), (int)(end - bar - 1), bar + 1);
         s = end;
     }
     to[n] = 0;

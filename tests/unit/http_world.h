@@ -46,7 +46,8 @@ struct exchange {
     const char *output;
 };
 
-// "@path|body" becomes a POST with its length; the body ends where the next request begins.
+// "@path|body" becomes a POST with its length, "@PUT path|body" a PUT; the body ends where the next
+// request begins.
 size_t expand(const char *s, char *to, size_t cap);
 void run_exchange(const struct exchange *x);
 

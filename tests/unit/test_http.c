@@ -305,11 +305,13 @@ static const struct exchange writes[] = {
     {TXN("{\"ops\":[{\"op\":\"check\",\"key\":\"n\",\"version\":1,\"value\":2}]}"),
      FAIL("400", "operation 0, key \\\"n\\\": unknown member \\\"value\\\" for check")},
     {TXN("{\"ops\":[{\"op\":\"frob\",\"key\":\"n\"}]}"),
-     FAIL("400", "operation 0, key \\\"n\\\": \\\"op\\\" must be \\\"check\\\", \\\"put\\\", "
-                 "\\\"delete\\\", \\\"add\\\" or \\\"append\\\"")},
+     FAIL("400",
+          "operation 0, key \\\"n\\\": \\\"op\\\" must be \\\"check\\\", \\\"put\\\", "
+          "\\\"delete\\\", \\\"add\\\", \\\"append\\\", \\\"relate\\\" or \\\"unrelate\\\"")},
     {TXN("{\"ops\":[{\"key\":\"n\"}]}"),
-     FAIL("400", "operation 0, key \\\"n\\\": \\\"op\\\" must be \\\"check\\\", \\\"put\\\", "
-                 "\\\"delete\\\", \\\"add\\\" or \\\"append\\\"")},
+     FAIL("400",
+          "operation 0, key \\\"n\\\": \\\"op\\\" must be \\\"check\\\", \\\"put\\\", "
+          "\\\"delete\\\", \\\"add\\\", \\\"append\\\", \\\"relate\\\" or \\\"unrelate\\\"")},
     {TXN("{\"ops\":[]}"), FAIL("400", "\\\"ops\\\" is an empty array")},
     {TXN("{\"ops\":{}}"), FAIL("400", "\\\"ops\\\" must be an array of objects, not object")},
     {TXN("{}"), FAIL("400", "\\\"ops\\\" is missing")},

@@ -4,6 +4,7 @@
 #include "base/os.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -427,6 +428,87 @@ static void writes_numbers(void **state)
     }
 }
 
+static void takes_whole_numbers_in_a_run(void **state)
+{
+    struct fixture *f = *state;
+    static const uint64_t first[] = {0, 9007199254740993u, INT64_MAX, (uint64_t)INT64_MAX + 1,
+                                     UINT64_MAX};
+    static const char *const stops[] = {"-1", "1.0", "1e3", "\"1\"", "null", "true", "[]", "{}"};
+    uint8_t packed[64];
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        char text[200];
+        snprintf(text, sizeof text,
+                 "[0,9007199254740993,9223372036854775807,9223372036854775808,"
+                 "18446744073709551615,%s,7,8]",
+                 stops[i]);
+        struct json v;
+        struct json_iter it = json_iterate(parse(f, text));
+        assert_int_equal(json_take_uints(&it, packed), 5);
+        assert_memory_equal(packed, first, sizeof first);
+        assert_int_equal(json_take_uints(&it, packed), 0);
+        assert_true(json_next(&it, NULL, &v));
+        assert_int_equal(json_take_uints(&it, packed), 2);
+        assert_true(load64(packed) == 7 && load64(packed + 8) == 8);
+        assert_false(json_next(&it, NULL, &v));
+        assert_int_equal(json_take_uints(&it, packed), 0);
+    }
+    struct json_iter none = json_iterate(parse(f, "[]"));
+    assert_int_equal(json_take_uints(&none, packed), 0);
+}
+
+// Against json_put_uint, around every power of ten and of two, and at random.
+static void writes_many_numbers(void **state)
+{
+    struct fixture *f = *state;
+    enum { MOST = 4096 };
+    uint8_t *packed = malloc(8 * MOST);
+    assert_non_null(packed);
+    size_t n = 0;
+    uint64_t seed;
+    os_random(os_real(), &seed, sizeof seed);
+    print_message("seed %llu\n", (unsigned long long)seed);
+    uint64_t ten = 1;
+    for (int i = 0; i < 20; i++, ten *= 10)
+        for (int d = -1; d <= 1; d++)
+            store64(packed + 8 * n++, ten + (uint64_t)d);
+    for (int i = 0; i < 64; i++)
+        for (int d = -1; d <= 1; d++)
+            store64(packed + 8 * n++, (UINT64_C(1) << i) + (uint64_t)d);
+    store64(packed + 8 * n++, UINT64_MAX);
+    for (; n < MOST; n++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        store64(packed + 8 * n, (seed ^ (seed >> 29)) >> (seed >> 58));
+    }
+    struct buf want;
+    buf_init(&want, 1u << 20);
+    for (int quoted = 0; quoted <= 1; quoted++) {
+        buf_clear(&want);
+        for (size_t i = 0; i < n; i++) {
+            assert_ok(buf_printf(&want, "%s%s", i ? "," : "", quoted ? "\"" : ""));
+            assert_ok(json_put_uint(&want, load64(packed + 8 * i)));
+            assert_ok(buf_append(&want, "\"", (size_t)quoted));
+        }
+        buf_clear(&f->out);
+        assert_ok(json_put_uints(&f->out, packed, n, quoted));
+        assert_int_equal(buf_len(&f->out), buf_len(&want));
+        assert_memory_equal(buf_head(&f->out), buf_head(&want), buf_len(&want));
+    }
+    buf_release(&want);
+    buf_clear(&f->out);
+    assert_ok(json_put_uints(&f->out, packed, 0, true));
+    assert_out(f, "");
+    struct buf small; // all or nothing
+    buf_init(&small, 3);
+    store64(packed, 12);
+    store64(packed + 8, 3);
+    assert_int_equal(json_put_uints(&small, packed, 2, false), ERR_TOO_BIG);
+    assert_int_equal(buf_len(&small), 0);
+    assert_ok(json_put_uints(&small, packed + 8, 1, true));
+    assert_int_equal(buf_len(&small), 3);
+    buf_release(&small);
+    free(packed);
+}
+
 static void doubles_survive_the_round_trip(void **state)
 {
     struct fixture *f = *state;
@@ -472,6 +554,8 @@ int main(void)
         TEST(strings_survive_the_round_trip),
         TEST(writers_respect_the_maximum),
         TEST(writes_numbers),
+        TEST(takes_whole_numbers_in_a_run),
+        TEST(writes_many_numbers),
         TEST(doubles_survive_the_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

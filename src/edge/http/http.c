@@ -6,6 +6,7 @@
 // run again when the connection resumes; nothing of it has to be kept.
 #include "base/assert.h"
 #include "edge/http/log_int.h"
+#include "edge/http/rel_int.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -15,27 +16,42 @@
 static enum conn_verdict route_help(struct request *rq)
 {
     reply_begin(rq, 200, TYPE_TEXT, NULL);
-    reply_text(rq,
-               "varve " VARVE_VERSION "\n"
-               "GET    /v1/get?key=K\n"
-               "POST   /v1/put      [{\"key\":K,\"value\":V,\"version\":N},...]\n"
-               "DELETE /v1/key?key=K[&version=N]\n"
-               "GET    /v1/keys?prefix=&after=&limit=&values=\n"
-               "POST   /v1/txn      {\"ops\":[{\"op\":\"check|put|delete|add|append\",...},...]}\n"
-               "GET    /v1/logs?after=&limit=\n"
-               "PUT    /v1/logs/KEYSPACE      [{\"timestamps\":...,\"retention\":{...}}]\n"
-               "POST   /v1/logs/KEYSPACE      {\"retention\":{...}}\n"
-               "GET    /v1/logs/KEYSPACE?keys=&after=&limit=\n"
-               "POST   /v1/logs/KEYSPACE/KEY  {\"records\":[{\"record\":V,...},...]}\n"
-               "POST   /v1/logs/KEYSPACE/KEY?encoding=raw|lines[&nonce=N][&timestamp=T]\n"
-               "GET    /v1/logs/KEYSPACE/KEY?direction=&start=&page_size=&encoding=\n"
-               "       &prefix=&contains=, then ?continuation=\n"
-               "DELETE /v1/logs/KEYSPACE/KEY?before=offset:N|timestamp:T or ?offset=N\n"
-               "GET    /v1/logs/KEYSPACE/KEY/meta\n"
-               "GET    /v1/logs/KEYSPACE/KEY/tail?start=&encoding=&prefix=&contains=\n"
-               "POST   /v1/logs/KEYSPACE/KEY/flush, POST /v1/flush\n"
-               "GET    /metrics /healthz /readyz\n"
-               "docs/PROTOCOLS.md says more.\n");
+    reply_text(
+        rq, "varve " VARVE_VERSION "\n"
+            "GET    /v1/get?key=K\n"
+            "POST   /v1/put      [{\"key\":K,\"value\":V,\"version\":N},...]\n"
+            "DELETE /v1/key?key=K[&version=N]\n"
+            "GET    /v1/keys?prefix=&after=&limit=&values=\n"
+            "POST   /v1/txn      {\"ops\":[{\"op\":\"check|put|delete|add|append|\n"
+            "                                  relate|unrelate\",...},...]}\n"
+            "GET    /v1/logs?after=&limit=\n"
+            "PUT    /v1/logs/KEYSPACE      [{\"timestamps\":...,\"retention\":{...}}]\n"
+            "POST   /v1/logs/KEYSPACE      {\"retention\":{...}}\n"
+            "GET    /v1/logs/KEYSPACE?keys=&after=&limit=\n"
+            "POST   /v1/logs/KEYSPACE/KEY  {\"records\":[{\"record\":V,...},...]}\n"
+            "POST   /v1/logs/KEYSPACE/KEY?encoding=raw|lines[&nonce=N][&timestamp=T]\n"
+            "GET    /v1/logs/KEYSPACE/KEY?direction=&start=&page_size=&encoding=\n"
+            "       &prefix=&contains=, then ?continuation=\n"
+            "DELETE /v1/logs/KEYSPACE/KEY?before=offset:N|timestamp:T or ?offset=N\n"
+            "GET    /v1/logs/KEYSPACE/KEY/meta\n"
+            "GET    /v1/logs/KEYSPACE/KEY/tail?start=&encoding=&prefix=&contains=\n"
+            "POST   /v1/logs/KEYSPACE/KEY/flush, POST /v1/flush\n"
+            "GET    /v1/relations?after=&limit=\n"
+            "PUT    /v1/relations/R        [{\"reverse\":...,\"order\":...,\"durability\":...}]\n"
+            "GET    /v1/relations/R\n"
+            "POST   /v1/relations/R        "
+            "{\"add\":[{\"from\":F,\"members\":[...]},...],\"remove\":[...]}\n"
+            "POST   /v1/relations/R/FROM   {\"members\":[...]}\n"
+            "DELETE /v1/relations/R/FROM   {\"members\":[...]} or ?members=1,2,3\n"
+            "GET    /v1/relations/R/FROM?after=&limit=&order=&reverse=&ids=\n"
+            "GET    /v1/relations/R/FROM/count?reverse=\n"
+            "GET    /v1/relations/R/FROM/contains?members=1,2,3&reverse=\n"
+            "POST   /v1/relations/R/get    {\"from\":[...],\"reverse\":...,\"limit\":...}\n"
+            "POST   /v1/relations/R/intersect|union|difference\n"
+            "       {\"lists\":[FROM|{\"from\":F,...},...],\"after\":...,\"limit\":...}\n"
+            "GET    /v1/relations/R/froms?after=&limit=&reverse=\n"
+            "GET    /metrics /healthz /readyz\n"
+            "docs/PROTOCOLS.md says more.\n");
     return CONN_MORE;
 }
 
@@ -80,9 +96,11 @@ static const struct route routes[] = {
     {"/", METHOD_GET, false, route_help, false},
 };
 
-// What begins with LOGS_PATH, compared segment by segment.
-#define LOGS_PATH "/v1/logs"
-static const struct route log_routes[] = {
+// Compared segment by segment. One pattern's routes stand together, and where a path fits two
+// patterns, the first has it.
+#define LOGS_PATH      "/v1/logs"
+#define RELATIONS_PATH "/v1/relations"
+static const struct route tree_routes[] = {
     {LOGS_PATH, METHOD_GET, false, route_keyspaces, false},
     {LOGS_PATH "/*", METHOD_GET, false, route_keyspace_get, false},
     {LOGS_PATH "/*", METHOD_PUT, true, route_keyspace_create, true},
@@ -93,6 +111,20 @@ static const struct route log_routes[] = {
     {LOGS_PATH "/*/*/meta", METHOD_GET, false, route_log_meta, false},
     {LOGS_PATH "/*/*/tail", METHOD_GET, false, route_log_tail, false},
     {LOGS_PATH "/*/*/flush", METHOD_POST, true, route_log_flush, true},
+    {RELATIONS_PATH, METHOD_GET, false, route_relations, false},
+    {RELATIONS_PATH "/*", METHOD_GET, false, route_relation_get, false},
+    {RELATIONS_PATH "/*", METHOD_PUT, true, route_relation_create, true},
+    {RELATIONS_PATH "/*", METHOD_POST, true, route_rel_edit, false},
+    {RELATIONS_PATH "/*/get", METHOD_POST, false, route_rel_many, false},
+    {RELATIONS_PATH "/*/intersect", METHOD_POST, false, route_rel_intersect, false},
+    {RELATIONS_PATH "/*/union", METHOD_POST, false, route_rel_union, false},
+    {RELATIONS_PATH "/*/difference", METHOD_POST, false, route_rel_difference, false},
+    {RELATIONS_PATH "/*/froms", METHOD_GET, false, route_rel_froms, false},
+    {RELATIONS_PATH "/*/*", METHOD_GET, false, route_rel_page, false},
+    {RELATIONS_PATH "/*/*", METHOD_POST, true, route_rel_add, false},
+    {RELATIONS_PATH "/*/*", METHOD_DELETE, true, route_rel_remove, true},
+    {RELATIONS_PATH "/*/*/count", METHOD_GET, false, route_rel_count, false},
+    {RELATIONS_PATH "/*/*/contains", METHOD_GET, false, route_rel_contains, false},
 };
 
 #define METHOD_BIT(m) (1u << (m))
@@ -136,14 +168,16 @@ static bool path_is(struct slice path, const char *pattern)
     return i == path.n;
 }
 
-static void find_log_route(struct request *rq)
+static void find_tree_route(struct request *rq)
 {
-    if (!slice_starts(rq->path, slice_str(LOGS_PATH)))
+    if (!slice_starts(rq->path, slice_str(LOGS_PATH)) &&
+        !slice_starts(rq->path, slice_str(RELATIONS_PATH)))
         return;
-    for (size_t i = 0; i < sizeof log_routes / sizeof *log_routes; i++) {
-        const struct route *r = &log_routes[i];
-        if (!path_is(rq->path, r->path))
-            continue;
+    const struct route *end = tree_routes + sizeof tree_routes / sizeof *tree_routes;
+    const struct route *r = tree_routes;
+    while (r < end && !path_is(rq->path, r->path))
+        r++;
+    for (const char *pattern = r < end ? r->path : ""; r < end && !strcmp(r->path, pattern); r++) {
         rq->methods |= METHOD_BIT(r->method);
         if (!rq->route || takes(r, rq->head.method))
             rq->route = r;
@@ -169,7 +203,7 @@ static void split_target(struct request *rq)
     if (rq->route)
         rq->methods = METHOD_BIT(rq->route->method);
     else
-        find_log_route(rq);
+        find_tree_route(rq);
 }
 
 // True unless a web page of another site is behind the request. Browsers name the page's site in
@@ -197,7 +231,7 @@ static bool expects_continue(const struct head *h)
 
 static bool takes_body(const struct route *r)
 {
-    return r->method == METHOD_POST || r->method == METHOD_PUT;
+    return r->method == METHOD_POST || r->method == METHOD_PUT || r->bare;
 }
 
 // True if the request was answered already, with a refusal. Whether the connection goes on is in
@@ -510,6 +544,15 @@ enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t)
 {
     conn_hold(rq->conn);
     enum err e = commit_txn_fetch(rq->http->o.commit, t, waited, rq->conn);
+    if (e)
+        waited(rq->conn, e);
+    return CONN_WAIT;
+}
+
+enum conn_verdict request_rel_fetch(struct request *rq, const struct rel_ref *lists, size_t count)
+{
+    conn_hold(rq->conn);
+    enum err e = commit_rel_fetch(rq->http->o.commit, lists, count, waited, rq->conn);
     if (e)
         waited(rq->conn, e);
     return CONN_WAIT;

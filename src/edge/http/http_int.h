@@ -3,12 +3,14 @@
 //   http.c   a connection's requests one after another: framing, deadlines, waiting
 //   head.c   finds and parses a request's head
 //   chunk.c  takes the chunking out of a body, in place
-//   query.c  the arguments after '?'
+//   query.c  the path's segments and the arguments after '?'
+//   body.c   JSON bodies, and the members of their objects
 //   reply.c  writes replies
 //   keys.c   get, delete and list
 //   txn.c    put and txn: JSON to operations and back
 //   job.c    work that blocks, done on a reader thread
 //   log*.c   logs; see log_int.h
+//   rel*.c   relations; see rel_int.h
 //   work.c   the memory a request with a JSON body needs, kept for the next
 #ifndef VARVE_EDGE_HTTP_HTTP_INT_H
 #define VARVE_EDGE_HTTP_HTTP_INT_H
@@ -115,14 +117,18 @@ MUST_USE unsigned chunk_decode(struct chunk_decoder *d, struct buf *in, size_t b
 
 // ---- work.c ----
 
+// Bytes of w->ids at most: a page of members, one more, and slack for who unpacks in steps.
+#define WORK_IDS (8u * (LIMIT_REL_PAGE + 1) + (64u << 10))
+
 struct arena_block;
-// Memory for one request with a JSON body. The JSON tree, operations and arena bytes live until
-// work_put.
+// Memory for one request with a JSON body, or many ids in its reply. The JSON tree, operations,
+// arena bytes and ids live until work_put.
 struct http_work {
     struct http_work *next;
     struct json_parser *json;
     struct txn_op *ops;
-    size_t cap; // of ops
+    size_t cap;     // of ops
+    struct buf ids; // packed ids on their way into a reply; empty in the pool
     struct arena_block *blocks;
     size_t arena_bytes; // of all blocks, at most arena_max
     size_t arena_max;
@@ -195,16 +201,18 @@ struct request {
 // Answers or returns CONN_WAIT after it has arranged for conn_resume; then it is called again.
 typedef enum conn_verdict (*route_fn)(struct request *rq);
 struct route {
-    const char *path;        // in log_routes[], '*' stands for a segment
+    const char *path;        // in tree_routes[], '*' stands for a segment
     enum head_method method; // GET includes HEAD
     bool writes;             // failures say "result":"Failure"
     route_fn run;
-    bool bare; // POST, PUT: goes without a body too
+    bool bare; // POST, PUT: goes without a body too. DELETE: goes with one too
 };
 
 // Waits for commit_fetch of these keys, or for room.
 enum conn_verdict request_fetch(struct request *rq, const struct key_ref *keys, size_t count);
 enum conn_verdict request_txn_fetch(struct request *rq, const struct txn *t);
+struct rel_ref; // commit/rel.h
+enum conn_verdict request_rel_fetch(struct request *rq, const struct rel_ref *lists, size_t count);
 enum conn_verdict request_room(struct request *rq);
 
 // ---- job.c ----
@@ -230,6 +238,10 @@ struct job *job_take(struct request *rq);
 
 // ---- query.c ----
 
+// Takes a segment, decoded into the request's scratch, off what is left of its path: "/NAME...".
+// `what` names it in the 400.
+MUST_USE unsigned path_segment(struct request *rq, struct slice *path, const char *what,
+                               struct slice *name, struct errmsg *msg);
 // Decodes %XX, and with `plus` '+' to a blank, into `to` (s->n bytes at most); false at a bad %XX.
 bool percent_decode(struct slice *s, uint8_t *to, bool plus);
 
@@ -246,6 +258,22 @@ MUST_USE unsigned query_parse(const struct request *rq, struct param *params, si
 // A parameter that is a whole number within bounds.
 MUST_USE unsigned query_number(const struct param *p, uint64_t min, uint64_t max, uint64_t *v,
                                struct errmsg *msg);
+// true or false; false if it is not given.
+MUST_USE unsigned query_bool(const struct param *p, bool *v, struct errmsg *msg);
+
+// ---- body.c ----
+
+// Parses the request's body, which may not be empty, into the work's tree. 400, 413, 503.
+MUST_USE unsigned body_parse(const struct request *rq, struct http_work *w, struct json *root,
+                             struct errmsg *msg);
+struct json_member {
+    const char *name;
+    bool given;
+    struct json v;
+};
+// Fills the members from an object: 400 for an unknown or repeated one. `what` names the object.
+MUST_USE unsigned body_members(struct json object, const char *what, struct json_member *m,
+                               size_t count, struct errmsg *msg);
 
 // ---- reply.c ----
 
@@ -255,7 +283,7 @@ MUST_USE unsigned query_number(const struct param *p, uint64_t min, uint64_t max
 // Formats msg and returns status, so callers can `return refuse(...)`.
 unsigned refuse(struct errmsg *msg, unsigned status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-// A key for an error text: cut after 64 bytes, what is not UTF-8 as \xNN.
+// A key for an error text: cut after 64 bytes; control characters, and what is not UTF-8, as \xNN.
 #define KEY_TEXT 300
 const char *key_text(struct slice key, char text[KEY_TEXT]);
 
@@ -267,6 +295,8 @@ MUST_USE enum err reply_end(struct request *rq);
 // A whole reply without a body (204).
 void reply_empty(struct request *rq, unsigned status, const char *extra);
 void reply_error(struct request *rq, unsigned status, const char *text, const char *extra);
+// A refusal, which ends the request.
+enum conn_verdict reply_refused(struct request *rq, unsigned status, const struct errmsg *m);
 // The status and text that go with `e`; msg, if it holds text, is more exact.
 void reply_err(struct request *rq, enum err e, const struct errmsg *msg);
 // Parts of a body.

@@ -66,10 +66,8 @@ enum conn_verdict route_get(struct request *rq)
     unsigned status = query_parse(rq, params, 1, &m);
     if (!status)
         status = check_key(rq, &params[0], &m);
-    if (status) {
-        reply_error(rq, status, m.text, NULL);
-        return CONN_MORE;
-    }
+    if (status)
+        return reply_refused(rq, status, &m);
     struct get g = {.rq = rq, .key = params[0].value};
     struct key_ref ref = commit_ref(rq->http->o.commit, g.key);
     enum err e = commit_get(rq->http->o.commit, &ref, get_emit, &g, &rq->dep);
@@ -106,10 +104,8 @@ enum conn_verdict route_delete(struct request *rq)
     op.has_version = params[1].given;
     if (!status && op.has_version)
         status = query_number(&params[1], 0, INT64_MAX, &op.version, &m);
-    if (status) {
-        reply_error(rq, status, m.text, NULL);
-        return CONN_MORE;
-    }
+    if (status)
+        return reply_refused(rq, status, &m);
     bool there = false;
     struct txn t = {.ops = &op, .count = 1, .emit_old = delete_emit, .arg = &there};
     op.k = commit_ref(rq->http->o.commit, params[0].value);
@@ -243,12 +239,10 @@ enum conn_verdict route_list(struct request *rq)
     unsigned status = query_parse(rq, params, 4, &m);
     if (!status && params[2].given)
         status = query_number(&params[2], 1, LIMIT_LIST, &limit, &m);
-    bool values = slice_equal(params[3].value, slice_str("true"));
-    if (!status && params[3].given && !values && !slice_equal(params[3].value, slice_str("false")))
-        status = refuse(&m, 400, "argument \"values\" must be true or false");
-    if (status) {
-        reply_error(rq, status, m.text, NULL);
-        return CONN_MORE;
-    }
+    bool values = false;
+    if (!status)
+        status = query_bool(&params[3], &values, &m);
+    if (status)
+        return reply_refused(rq, status, &m);
     return list_start(rq, params[0].value, params[1].value, limit, values);
 }

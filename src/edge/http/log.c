@@ -6,20 +6,6 @@
 
 // ---- names, positions, filters ----
 
-// Takes a segment off what is left of the path: "/NAME...".
-static unsigned take_segment(struct request *rq, struct slice *path, const char *what,
-                             struct slice *name, struct errmsg *msg)
-{
-    const uint8_t *begin = path->p + 1;
-    const uint8_t *slash = memchr(begin, '/', path->n - 1);
-    *name = slice_of(begin, slash ? (size_t)(slash - begin) : path->n - 1);
-    *path = slice_of(begin + name->n, path->n - 1 - name->n);
-    if (!percent_decode(name, rq->scratch, false))
-        return refuse(msg, 400, "the %s in the path has a %% without two hexadecimal digits", what);
-    rq->scratch += name->n;
-    return 0;
-}
-
 unsigned log_check_names(const struct http_options *o, const struct log_name *name,
                          struct errmsg *msg)
 {
@@ -39,9 +25,9 @@ unsigned log_path(struct request *rq, struct log_name *name, struct errmsg *msg)
 {
     struct slice rest = slice_of(rq->path.p + strlen("/v1/logs"), rq->path.n - strlen("/v1/logs"));
     *name = (struct log_name){0};
-    unsigned status = take_segment(rq, &rest, "keyspace", &name->keyspace, msg);
+    unsigned status = path_segment(rq, &rest, "keyspace", &name->keyspace, msg);
     if (!status && rest.n)
-        status = take_segment(rq, &rest, "key", &name->key, msg);
+        status = path_segment(rq, &rest, "key", &name->key, msg);
     return status ? status : log_check_names(&rq->http->o, name, msg);
 }
 
@@ -135,12 +121,6 @@ unsigned query_filter(const struct param *prefix, const struct param *contains, 
     return 0;
 }
 
-static enum conn_verdict refused(struct request *rq, unsigned status, const struct errmsg *m)
-{
-    reply_error(rq, status, m->text, NULL);
-    return CONN_MORE;
-}
-
 // A failed call of the commit room, or the wait for what it needs.
 static enum conn_verdict failed(struct request *rq, enum err e, const struct errmsg *m)
 {
@@ -168,45 +148,12 @@ static unsigned read_limit(struct json v, const char *name, uint64_t *to, struct
     return 0;
 }
 
-static unsigned unknown_member(struct slice name, const char *where, struct errmsg *msg)
-{
-    char text[KEY_TEXT];
-    return refuse(msg, 400, "unknown member \"%s\"%s", key_text(name, text), where);
-}
-
-// Keeps a member for the reader if it is the one it asks for.
-struct member {
-    const char *name;
-    bool given;
-    struct json v;
-};
-static unsigned read_members(struct json object, const char *what, struct member *m, size_t count,
-                             struct errmsg *msg)
-{
-    struct slice name;
-    struct json v;
-    if (json_kind(object) != JSON_OBJECT)
-        return refuse(msg, 400, "%s must be an object, not %s", what,
-                      json_kind_name(json_kind(object)));
-    for (struct json_iter it = json_iterate(object); json_next(&it, &name, &v);) {
-        size_t i = 0;
-        while (i < count && !slice_equal(name, slice_str(m[i].name)))
-            i++;
-        if (i == count)
-            return unknown_member(name, "", msg);
-        if (m[i].given)
-            return refuse(msg, 400, "member \"%s\" is given twice", m[i].name);
-        m[i].given = true;
-        m[i].v = v;
-    }
-    return 0;
-}
-
 static unsigned read_retention(struct json v, struct log_policy *p, struct errmsg *msg)
 {
-    struct member m[] = {{.name = "max_age_ms"}, {.name = "max_bytes"}, {.name = "max_records"}};
+    struct json_member m[] = {
+        {.name = "max_age_ms"}, {.name = "max_bytes"}, {.name = "max_records"}};
     uint64_t *to[] = {&p->max_age_ms, &p->max_bytes, &p->max_records};
-    unsigned status = read_members(v, "\"retention\"", m, 3, msg);
+    unsigned status = body_members(v, "\"retention\"", m, 3, msg);
     for (size_t i = 0; !status && i < 3; i++)
         if (m[i].given)
             status = read_limit(m[i].v, m[i].name, to[i], msg);
@@ -216,8 +163,8 @@ static unsigned read_retention(struct json v, struct log_policy *p, struct errms
 // The body of PUT (`create`) and POST.
 static unsigned read_policy(struct json root, bool create, struct log_policy *p, struct errmsg *msg)
 {
-    struct member m[] = {{.name = "retention"}, {.name = "timestamps"}};
-    unsigned status = read_members(root, "the body", m, create ? 2 : 1, msg);
+    struct json_member m[] = {{.name = "retention"}, {.name = "timestamps"}};
+    unsigned status = body_members(root, "the body", m, create ? 2 : 1, msg);
     if (!status && !create && !m[0].given)
         return refuse(msg, 400, "\"retention\" is missing");
     if (!status && m[0].given)
@@ -240,8 +187,7 @@ static unsigned read_policy_body(struct request *rq, bool create, struct log_pol
     struct http_work *w = work_get(rq->http);
     if (!w)
         return refuse(msg, 503, "%s", err_text(ERR_NO_MEMORY));
-    enum err e = json_parse(w->json, rq->body, &root, msg);
-    unsigned status = e == ERR_TOO_BIG ? 413 : e == ERR_NO_MEMORY ? 503 : e ? 400 : 0;
+    unsigned status = body_parse(rq, w, &root, msg);
     if (!status)
         status = read_policy(root, create, p, msg);
     work_put(rq->http, w);
@@ -280,7 +226,7 @@ enum conn_verdict route_keyspace_create(struct request *rq)
     if (!status)
         status = read_policy_body(rq, true, &policy, &m);
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     enum err e =
         commit_keyspace_create(rq->http->o.commit, name.keyspace, &policy, &created, &rq->dep, &m);
     if (e)
@@ -304,7 +250,7 @@ enum conn_verdict route_keyspace_policy(struct request *rq)
     if (!status)
         status = read_policy_body(rq, false, &policy, &m);
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     enum err e = commit_keyspace_get(rq->http->o.commit, name.keyspace, &view, &rq->dep, &m);
     if (!e) {
         policy.server_time = view.policy.server_time;
@@ -366,7 +312,7 @@ static enum conn_verdict names_start(struct request *rq, struct slice keyspace,
     struct slice from = after_arg->value;
     unsigned status = limit_arg->given ? query_number(limit_arg, 1, LIMIT_LIST, &limit, &m) : 0;
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     struct names_job *j = calloc(1, sizeof *j + keyspace.n + from.n);
     if (!j)
         return failed(rq, ERR_NO_MEMORY, NULL);
@@ -401,7 +347,7 @@ enum conn_verdict route_keyspaces(struct request *rq)
     if (!done) {
         unsigned status = query_parse(rq, params, 2, &m);
         if (status)
-            return refused(rq, status, &m);
+            return reply_refused(rq, status, &m);
         return names_start(rq, slice_of(NULL, 0), &params[0], &params[1]);
     }
     if (done->e) {
@@ -448,13 +394,13 @@ enum conn_verdict route_keyspace_get(struct request *rq)
     unsigned status = log_path(rq, &name, &m);
     if (!status)
         status = query_parse(rq, params, 3, &m);
-    bool keys = slice_equal(params[0].value, slice_str("true"));
-    if (!status && params[0].given && !keys && !slice_equal(params[0].value, slice_str("false")))
-        status = refuse(&m, 400, "argument \"keys\" must be true or false");
+    bool keys = false;
+    if (!status)
+        status = query_bool(&params[0], &keys, &m);
     if (!status && !keys && (params[1].given || params[2].given))
         status = refuse(&m, 400, "arguments \"after\" and \"limit\" go with keys=true");
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     if (!keys)
         return keyspace_reply(rq, name.keyspace, NULL);
     struct job *done = job_take(rq);
@@ -481,7 +427,7 @@ enum conn_verdict route_log_meta(struct request *rq)
     if (!status)
         status = query_parse(rq, NULL, 0, &m);
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     enum err e = commit_log_meta(rq->http->o.commit, &name, &meta, &rq->dep, &m);
     if (e)
         return failed(rq, e, &m);
@@ -517,7 +463,7 @@ static enum conn_verdict flush(struct request *rq, const struct log_name *name)
     if (!status && rq->body.n)
         status = refuse(&m, 400, "this path takes no body");
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     enum err e = commit_log_flush(rq->http->o.commit, name, &rq->dep, &m);
     return e ? failed(rq, e, &m) : success(rq);
 }
@@ -527,7 +473,7 @@ enum conn_verdict route_log_flush(struct request *rq)
     struct errmsg m;
     struct log_name name;
     unsigned status = log_path(rq, &name, &m);
-    return status ? refused(rq, status, &m) : flush(rq, &name);
+    return status ? reply_refused(rq, status, &m) : flush(rq, &name);
 }
 
 enum conn_verdict route_flush_all(struct request *rq)
@@ -620,6 +566,6 @@ enum conn_verdict route_log_delete(struct request *rq)
     if (!status && params[0].given && to.start == LOG_START_FIRST)
         status = refuse(&m, 400, "argument \"before\" must be offset:N or timestamp:T");
     if (status)
-        return refused(rq, status, &m);
+        return reply_refused(rq, status, &m);
     return delete_start(rq, &name, params[0].given, &to);
 }

@@ -171,9 +171,9 @@ static unsigned read_json(struct request *rq, struct http_work *w, struct log_ap
     struct json root, v;
     struct slice name;
     struct log_input *to;
-    enum err e = json_parse(w->json, rq->body, &root, msg);
-    if (e)
-        return e == ERR_TOO_BIG ? 413 : e == ERR_NO_MEMORY ? 503 : 400;
+    unsigned status = body_parse(rq, w, &root, msg);
+    if (status)
+        return status;
     if (json_kind(root) != JSON_OBJECT)
         return refuse(msg, 400, "the body must be {\"records\":[...]} or one record, not %s",
                       json_kind_name(json_kind(root)));
@@ -186,7 +186,7 @@ static unsigned read_json(struct request *rq, struct http_work *w, struct log_ap
                           key_text(name, text));
         return log_read_records(&rq->http->o, w, v, a, msg);
     }
-    unsigned status = records_alloc(w, 1, &to, msg);
+    status = records_alloc(w, 1, &to, msg);
     if (status)
         return status;
     a->records = to;
@@ -308,10 +308,8 @@ static enum conn_verdict append(struct request *rq, struct http_work *w)
         status = read_idempotency(rq->head.field[FIELD_IDEMPOTENCY], &t, &m);
         t.request_hash = hash64(rq->body, hash64(rq->head.target, REQUEST_SEED));
     }
-    if (status) {
-        reply_error(rq, status, m.text, status == 503 ? "Retry-After: 1\r\n" : NULL);
-        return CONN_MORE;
-    }
+    if (status)
+        return reply_refused(rq, status, &m);
     enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
     if (e)
         return txn_failed(rq, &t, e, &m);

@@ -1,4 +1,5 @@
-// The arguments of a request after '?': name=value&name=value, as HTML forms write them.
+// What a target holds: the segments of its path, and the arguments after '?',
+// name=value&name=value, as HTML forms write them.
 #include "edge/http/http_int.h"
 
 // Most values hold nothing to decode and are used where they lie.
@@ -23,6 +24,19 @@ bool percent_decode(struct slice *s, uint8_t *to, bool plus)
     }
     *s = slice_of(to, n);
     return true;
+}
+
+unsigned path_segment(struct request *rq, struct slice *path, const char *what, struct slice *name,
+                      struct errmsg *msg)
+{
+    const uint8_t *begin = path->p + 1;
+    const uint8_t *slash = memchr(begin, '/', path->n - 1);
+    *name = slice_of(begin, slash ? (size_t)(slash - begin) : path->n - 1);
+    *path = slice_of(begin + name->n, path->n - 1 - name->n);
+    if (!percent_decode(name, rq->scratch, false))
+        return refuse(msg, 400, "the %s in the path has a %% without two hexadecimal digits", what);
+    rq->scratch += name->n;
+    return 0;
 }
 
 static struct param *find(struct param *params, size_t count, struct slice name)
@@ -83,5 +97,13 @@ unsigned query_number(const struct param *p, uint64_t min, uint64_t max, uint64_
         return refuse(msg, 400, "argument \"%s\" must be a whole number from %llu to %llu", p->name,
                       (unsigned long long)min, (unsigned long long)max);
     *v = sum;
+    return 0;
+}
+
+unsigned query_bool(const struct param *p, bool *v, struct errmsg *msg)
+{
+    *v = slice_equal(p->value, slice_str("true"));
+    if (p->given && !*v && !slice_equal(p->value, slice_str("false")))
+        return refuse(msg, 400, "argument \"%s\" must be true or false", p->name);
     return 0;
 }

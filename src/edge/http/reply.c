@@ -65,7 +65,7 @@ const char *key_text(struct slice key, char text[KEY_TEXT])
     size_t n = 0;
     for (size_t i = 0; i < max; i++) {
         uint8_t c = key.p[i];
-        if (utf8 || (c >= 0x20 && c < 0x7f)) {
+        if (c >= 0x20 && (c < 0x7f || (utf8 && c > 0x7f))) {
             text[n++] = (char)c;
         } else {
             text[n++] = '\\';
@@ -156,6 +156,12 @@ void reply_error(struct request *rq, unsigned status, const char *text, const ch
     reply_note(rq, json_put_string(rq->out, utf8_valid(slice_str(text)) ? slice_str(text)
                                                                         : slice_of(safe.text, n)));
     reply_text(rq, "}");
+}
+
+enum conn_verdict reply_refused(struct request *rq, unsigned status, const struct errmsg *m)
+{
+    reply_error(rq, status, m->text, status == 503 ? "Retry-After: 1\r\n" : NULL);
+    return CONN_MORE;
 }
 
 void reply_err(struct request *rq, enum err e, const struct errmsg *msg)

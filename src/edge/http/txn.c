@@ -7,20 +7,37 @@
 //         {"op":"delete","key":K,"version":N?}
 //         {"op":"add","key":K,"delta":D,"version":N?,"ttl_ms":T?}
 //         {"op":"append","keyspace":K,"key":K,"records":[R,...]}, R as in log_append.c
+//         {"op":"relate","relation":R,"from":ID,"members":[ID,...]}, ID as in rel_edit.c
+//         {"op":"unrelate",...}, the same
 //
 // K is a string or, for keys that are not UTF-8, an array of byte values. V is a string, an integer
 // of 64 bits signed, a float, a bool or an array of numbers. Member names not listed, or given
 // twice, are errors.
 #include "base/hash.h"
 #include "edge/http/log_int.h"
+#include "edge/http/rel_int.h"
 #include <stdarg.h>
 #include <stdio.h>
 
 #define TTL_MAX_MS (100ll * 366 * 86400 * 1000) // 100 years
 
-enum member { M_OP, M_KEY, M_VALUE, M_VERSION, M_TTL, M_DELTA, M_KEYSPACE, M_RECORDS, MEMBERS };
-static const char *const member_names[MEMBERS] = {"op",     "key",   "value",    "version",
-                                                  "ttl_ms", "delta", "keyspace", "records"};
+enum member {
+    M_OP,
+    M_KEY,
+    M_VALUE,
+    M_VERSION,
+    M_TTL,
+    M_DELTA,
+    M_KEYSPACE,
+    M_RECORDS,
+    M_RELATION,
+    M_FROM,
+    M_MEMBERS,
+    MEMBERS
+};
+static const char *const member_names[MEMBERS] = {"op",       "key",   "value",    "version",
+                                                  "ttl_ms",   "delta", "keyspace", "records",
+                                                  "relation", "from",  "members"};
 #define BIT(m) (1u << (m))
 
 // Which members an operation must and may have.
@@ -42,6 +59,10 @@ static const struct shape op_shapes[] = {
      BIT(M_OP) | BIT(M_KEY) | BIT(M_DELTA) | BIT(M_VERSION) | BIT(M_TTL)},
     {"append", TXN_APPEND, BIT(M_OP) | BIT(M_KEYSPACE) | BIT(M_KEY) | BIT(M_RECORDS),
      BIT(M_OP) | BIT(M_KEYSPACE) | BIT(M_KEY) | BIT(M_RECORDS)},
+    {"relate", TXN_RELATE, BIT(M_OP) | BIT(M_RELATION) | BIT(M_FROM) | BIT(M_MEMBERS),
+     BIT(M_OP) | BIT(M_RELATION) | BIT(M_FROM) | BIT(M_MEMBERS)},
+    {"unrelate", TXN_UNRELATE, BIT(M_OP) | BIT(M_RELATION) | BIT(M_FROM) | BIT(M_MEMBERS),
+     BIT(M_OP) | BIT(M_RELATION) | BIT(M_FROM) | BIT(M_MEMBERS)},
 };
 
 // A body being read.
@@ -51,6 +72,7 @@ struct reading {
     bool put;         // the objects of a put, not the operations of a txn
     size_t index;     // of the object under way
     struct slice key; // its key, once known
+    size_t ids_left;  // members of relations that the request may still hold
     struct errmsg *msg;
 };
 
@@ -81,6 +103,9 @@ static int member_of(struct slice name)
     case 3:
         m = M_KEY;
         break;
+    case 4:
+        m = M_FROM;
+        break;
     case 5:
         m = name.p[0] == 'v' ? M_VALUE : M_DELTA;
         break;
@@ -88,10 +113,10 @@ static int member_of(struct slice name)
         m = M_TTL;
         break;
     case 7:
-        m = name.p[0] == 'v' ? M_VERSION : M_RECORDS;
+        m = name.p[0] == 'v' ? M_VERSION : name.p[0] == 'r' ? M_RECORDS : M_MEMBERS;
         break;
     case 8:
-        m = M_KEYSPACE;
+        m = name.p[0] == 'k' ? M_KEYSPACE : M_RELATION;
         break;
     default:
         return -1;
@@ -183,6 +208,14 @@ static unsigned read_append(struct reading *r, struct json keyspace, struct json
     if (!status)
         status = log_read_records(r->o, r->work, records, a, &m);
     op->append = a;
+    return status ? refuse_op(r, status, "%s", m.text) : 0;
+}
+
+static unsigned read_edit(struct reading *r, const struct json at[MEMBERS], struct txn_op *op)
+{
+    struct errmsg m;
+    unsigned status = rel_read_edit(r->work, at[M_RELATION], at[M_FROM], at[M_MEMBERS],
+                                    &r->ids_left, &op->edit, &m);
     return status ? refuse_op(r, status, "%s", m.text) : 0;
 }
 
@@ -309,8 +342,8 @@ static unsigned read_op(struct reading *r, struct json v, struct txn_op *op)
     const struct shape *shape = find_shape(r, at, seen);
     if (!shape)
         return refuse_op(r, 400,
-                         "\"op\" must be \"check\", \"put\", \"delete\", \"add\" or "
-                         "\"append\"");
+                         "\"op\" must be \"check\", \"put\", \"delete\", \"add\", "
+                         "\"append\", \"relate\" or \"unrelate\"");
     for (int m = 0; m < MEMBERS; m++) {
         if ((seen & ~shape->allowed) & BIT(m))
             return refuse_op(r, 400, "unknown member \"%s\"%s%s", member_names[m],
@@ -319,6 +352,8 @@ static unsigned read_op(struct reading *r, struct json v, struct txn_op *op)
             return refuse_op(r, 400, "\"%s\" is missing", member_names[m]);
     }
     *op = (struct txn_op){.kind = (uint8_t)shape->kind, .has_version = seen >> M_VERSION & 1};
+    if (seen & BIT(M_RELATION))
+        return read_edit(r, at, op);
     status = read_key(r, at[M_KEY]);
     op->k.key = r->key;
     if (!status && shape->kind == TXN_APPEND)
@@ -408,10 +443,8 @@ static unsigned read_body(struct request *rq, struct reading *r, struct txn *t)
     unsigned status = 0;
     if (rq->query.n)
         return refuse(r->msg, 400, "this path takes no arguments after '?'");
-    enum err e = json_parse(r->work->json, rq->body, &root, r->msg);
-    if (e)
-        return e == ERR_TOO_BIG ? 413 : e == ERR_NO_MEMORY ? 503 : 400;
-    if (head_has(&rq->head, FIELD_IDEMPOTENCY))
+    status = body_parse(rq, r->work, &root, r->msg);
+    if (!status && head_has(&rq->head, FIELD_IDEMPOTENCY))
         status = read_idempotency(rq->head.field[FIELD_IDEMPOTENCY], t, r->msg);
     if (!status)
         status = r->put ? read_ops(r, root, t) : read_txn(r, root, t);
@@ -420,16 +453,21 @@ static unsigned read_body(struct request *rq, struct reading *r, struct txn *t)
     return status;
 }
 
+static bool on_key(const struct txn_op *op)
+{
+    return op->kind <= TXN_ADD;
+}
+
 static void prefetch(const struct commit *c, struct txn *t)
 {
     for (size_t i = 0; i < t->count; i++) {
-        if (t->ops[i].kind == TXN_APPEND)
+        if (!on_key(&t->ops[i]))
             continue;
         t->ops[i].k = commit_ref(c, t->ops[i].k.key);
         commit_prefetch_slot(c, &t->ops[i].k);
     }
     for (size_t i = 0; i < t->count; i++)
-        if (t->ops[i].kind != TXN_APPEND)
+        if (on_key(&t->ops[i]))
             commit_prefetch_entry(c, &t->ops[i].k);
 }
 
@@ -508,6 +546,14 @@ static void reply_append(struct request *rq, const struct log_append *a)
     reply_text(rq, "}");
 }
 
+static void reply_related(struct request *rq, const struct txn_op *op)
+{
+    reply_list_name(rq, op->edit->relation, op->edit->groups[0].from, false);
+    reply_text(rq, ",\"changed\":");
+    reply_uint(rq, (uint64_t)op->number);
+    reply_text(rq, "}");
+}
+
 static void reply_results(struct request *rq, const struct txn *t)
 {
     reply_text(rq, "{\"result\":\"Success\",\"sequence\":");
@@ -516,10 +562,12 @@ static void reply_results(struct request *rq, const struct txn *t)
     for (size_t i = 0; i < t->count; i++) {
         const struct txn_op *op = &t->ops[i];
         reply_text(rq, i ? "," : "");
-        if (op->kind == TXN_APPEND) {
+        if (op->kind == TXN_APPEND)
             reply_append(rq, op->append);
+        if (op->kind == TXN_RELATE || op->kind == TXN_UNRELATE)
+            reply_related(rq, op);
+        if (!on_key(op))
             continue;
-        }
         reply_text(rq, "{\"key\":");
         reply_bytes(rq, op->k.key);
         reply_text(rq, ",\"version\":");
@@ -537,12 +585,11 @@ static enum conn_verdict execute(struct request *rq, struct http_work *w, bool p
 {
     struct errmsg m = {""};
     struct txn t = {0};
-    struct reading r = {.o = &rq->http->o, .work = w, .put = put, .msg = &m};
+    struct reading r = {
+        .o = &rq->http->o, .work = w, .put = put, .ids_left = LIMIT_REL_MEMBERS, .msg = &m};
     unsigned status = read_body(rq, &r, &t);
-    if (status) {
-        reply_error(rq, status, m.text, status == 503 ? "Retry-After: 1\r\n" : NULL);
-        return CONN_MORE;
-    }
+    if (status)
+        return reply_refused(rq, status, &m);
     prefetch(rq->http->o.commit, &t);
     enum err e = commit_txn(rq->http->o.commit, &t, &rq->dep, &m);
     if (e)

@@ -9,7 +9,7 @@
 // operation at least 30 there and, with a number and a key_ref, 40 here.
 #define ARENA_FACTOR 16u
 #define KEEP_OPS     1024u       // operations and
-#define KEEP_BLOCK   ARENA_BLOCK // arena bytes kept for the next request
+#define KEEP_BLOCK   ARENA_BLOCK // arena bytes, and bytes of ids, kept for the next request
 
 struct arena_block {
     struct arena_block *next;
@@ -28,6 +28,7 @@ static struct http_work *work_new(const struct http *h)
         free(w);
         return NULL;
     }
+    buf_init(&w->ids, WORK_IDS);
     w->arena_max = ARENA_FACTOR * h->o.max_request + ARENA_BLOCK;
     return w;
 }
@@ -57,6 +58,8 @@ static void drop_blocks(struct http_work *w, size_t keep)
 void work_put(struct http *h, struct http_work *w)
 {
     drop_blocks(w, KEEP_BLOCK);
+    buf_clear(&w->ids);
+    buf_shrink(&w->ids, KEEP_BLOCK);
     if (w->cap > KEEP_OPS) {
         free(w->ops);
         w->ops = NULL;
@@ -71,6 +74,7 @@ void work_put(struct http *h, struct http_work *w)
 void work_free(struct http_work *w)
 {
     drop_blocks(w, 0);
+    buf_release(&w->ids);
     free(w->ops);
     json_parser_free(w->json);
     free(w);

@@ -1,0 +1,161 @@
+// Sets of ids: two rising runs, or two blocks. The formats stand at the top of table/ids.h.
+#include "table/ids_int.h"
+
+#include "base/assert.h"
+
+enum { GALLOP = 32 }; // how many times longer the other run must be
+
+// The first of v[from..n) that is >= id: steps that double, then halving. n: none.
+static size_t gallop(const uint64_t *v, size_t from, size_t n, uint64_t id)
+{
+    size_t step = 1;
+    size_t low = from; // all below it are < id
+    while (low + step <= n && v[low + step - 1] < id) {
+        low += step;
+        step *= 2;
+    }
+    size_t high = low + step <= n ? low + step - 1 : n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (v[mid] < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+// The ids of the short run that are in the long one. `out` may be either.
+static size_t intersect_gallop(const uint64_t *few, size_t n, const uint64_t *many, size_t m,
+                               uint64_t *out)
+{
+    size_t found = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < n && at < m; i++) {
+        uint64_t id = few[i];
+        at = gallop(many, at, m, id);
+        if (at < m && many[at] == id) {
+            out[found++] = id;
+            at++;
+        }
+    }
+    return found;
+}
+
+size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out)
+{
+    if (na > GALLOP * nb)
+        return intersect_gallop(b, nb, a, na, out);
+    if (nb > GALLOP * na)
+        return intersect_gallop(a, na, b, nb, out);
+    size_t i = 0;
+    size_t j = 0;
+    size_t n = 0;
+#ifdef IDS_AVX2
+    if (ids_fast())
+        n = fast_intersect(a, na, &i, b, nb, &j, out);
+#endif
+    while (i < na && j < nb) { // n <= i, so out may be a
+        uint64_t x = a[i];
+        uint64_t y = b[j];
+        out[n] = x;
+        n += x == y;
+        i += x <= y;
+        j += y <= x;
+    }
+    return n;
+}
+
+size_t ids_union_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out)
+{
+    size_t i = 0;
+    size_t j = 0;
+    size_t n = 0;
+    while (i < na && j < nb) {
+        uint64_t x = a[i];
+        uint64_t y = b[j];
+        out[n++] = x < y ? x : y;
+        i += x <= y;
+        j += y <= x;
+    }
+    if (i < na)
+        memcpy(out + n, a + i, (na - i) * sizeof *out);
+    else if (j < nb)
+        memcpy(out + n, b + j, (nb - j) * sizeof *out);
+    return n + (na - i) + (nb - j);
+}
+
+size_t ids_minus_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out)
+{
+    size_t i = 0;
+    size_t j = 0;
+    size_t n = 0;
+    while (i < na && j < nb) { // n <= i, so out may be a
+        uint64_t x = a[i];
+        uint64_t y = b[j];
+        out[n] = x;
+        n += x < y;
+        i += x <= y;
+        j += y <= x;
+    }
+    if (i < na)
+        memmove(out + n, a + i, (na - i) * sizeof *out);
+    return n + (na - i);
+}
+
+// ---- blocks
+
+static size_t intersect_bitmaps(const uint8_t *a, const uint8_t *b, uint8_t *out)
+{
+    uint64_t base_a = bitmap_base(a);
+    uint64_t base_b = bitmap_base(b);
+    uint64_t end_a = base_a + bitmap_words(a);
+    uint64_t end_b = base_b + bitmap_words(b);
+    uint64_t end = end_a < end_b ? end_a : end_b;
+    const uint8_t *begin = out;
+    for (uint64_t at = base_a > base_b ? base_a : base_b; at < end; at++) {
+        uint64_t word =
+            bitmap_word(a, (size_t)(at - base_a)) & bitmap_word(b, (size_t)(at - base_b));
+        for (; word; word &= word - 1, out += 8)
+            store64(out, at * 64 + (unsigned)__builtin_ctzll(word));
+    }
+    return (size_t)(out - begin) / 8;
+}
+
+// Those of the ids whose bit is set.
+static size_t test_ids(const uint8_t *bitmap, uint64_t *ids, size_t n)
+{
+    uint64_t base = bitmap_base(bitmap);
+    size_t words = bitmap_words(bitmap);
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t word = ids[i] / 64 - base; // wraps below the base
+        bool inside = word < words;
+        uint64_t bits = bitmap_word(bitmap, inside ? (size_t)word : 0) & -(uint64_t)inside;
+        ids[found] = ids[i];
+        found += bits >> (ids[i] % 64) & 1;
+    }
+    return found;
+}
+
+size_t ids_intersect(const uint8_t *a, const uint8_t *b, void *out)
+{
+    if (is_bitmap(a) && is_bitmap(b))
+        return intersect_bitmaps(a, b, out);
+    if (is_bitmap(a)) {
+        const uint8_t *gaps = b;
+        b = a;
+        a = gaps;
+    }
+    uint64_t ids[IDS_BLOCK];
+    size_t n = ids_decode(a, ids, NULL);
+    if (is_bitmap(b)) {
+        n = test_ids(b, ids, n);
+    } else {
+        uint64_t others[IDS_BLOCK];
+        size_t m = ids_decode(b, others, NULL);
+        n = ids_intersect_runs(ids, n, others, m, ids);
+    }
+    memcpy(out, ids, n * sizeof *ids);
+    return n;
+}
