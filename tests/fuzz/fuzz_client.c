@@ -53,6 +53,41 @@ static void read_logs(struct slice body)
     VERIFY(count == page.records);
 }
 
+static void check_members(struct slice body, const struct varve_members *m)
+{
+    const uint8_t *p = m->data;
+    VERIFY(m->count == 0 || (p >= body.p && m->count <= body.n / 8));
+    VERIFY(m->count == 0 || p + m->count * 8 <= body.p + body.n);
+    if (m->count)
+        (void)(varve_rel_id(m, 0) + varve_rel_id(m, m->count - 1));
+}
+
+static void read_relations(struct slice body, size_t count)
+{
+    static const uint64_t froms[3] = {1, 2, 3};
+    struct varve_rel_info info;
+    struct varve_members m;
+    struct varve_rel_lists lists;
+    bool found[3];
+    uint64_t n;
+    (void)!wire_read_u32(body, &n);
+    (void)!wire_read_rel_info(body, &info);
+    (void)!wire_read_edited(body, &n, &n);
+    (void)!wire_read_contains(body, found, count);
+    if (!wire_read_members(body, &m))
+        check_members(body, &m);
+    for (int total = 0; total < 2; total++)
+        if (!wire_read_rel_page(body, total, &m))
+            check_members(body, &m);
+    if (wire_read_lists(body, froms, count, &lists))
+        return;
+    for (; varve_rel_lists_next(&lists, &m); count--) {
+        VERIFY(m.more == (m.count < m.total));
+        check_members(body, &m);
+    }
+    VERIFY(count == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n == 0)
@@ -78,6 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     read_list(body, false);
     read_list(body, true);
     read_logs(body);
+    read_relations(body, count);
     free(block);
     return 0;
 }
