@@ -1,19 +1,16 @@
 // Requests about relations: RELATE, MEMBERS, INTERSECT, and their replies. Lists are those of the
-// relation "bench", of `keys` froms; what is added at random goes to "bench-add", so that those who
-// read find what was loaded.
+// relation "bench-MEMBERS-IDS", of `keys` froms; what is added at random goes to "bench-add", so
+// that those who read find what was loaded.
 //
 // Member number n of list l is the place of n in a shuffle of all ids that l chooses. So a list's
 // members are as random ids are, all different, made without memory; and the shuffle can be turned
 // back: an id is in list l if and only if its number is less than the size of a list. That is how
 // the first member of a reply is looked at; besides, a list must have all its members.
 //
-// Redis's sets stand beside them: SADD, SMEMBERS, SINTER of "keyN". Ids there have 1000000000
+// Redis's sets stand beside them: SADD, SMEMBERS, SINTER of "setN". Ids there have 1000000000
 // added, so that all have ten digits; redis packs them in 32 bits each.
 #include "cli/bench_int.h"
 #include <stdio.h>
-
-#define RELATION     "bench"
-#define RELATION_ADD "bench-add"
 
 enum {
     REL_ADD = 35, // docs/PROTOCOLS.md
@@ -26,6 +23,8 @@ enum {
     DIGITS = 10,
     BULK = 5 + DIGITS + 2, // "$10\r\n1000000000\r\n"
     ROUNDS = 4,
+    NAME_MAX_BYTES = 64,
+    LIST = 10, // bytes of a list of REL_COMBINE before the name
 };
 #define RESP_BASE 1000000000u
 
@@ -95,35 +94,46 @@ static enum err put_argument(struct bench_layout *l, const void *p, size_t n)
     return e ? e : buf_append(&l->bytes, p, n);
 }
 
+static size_t relation_name(const struct bench_spec *s, char name[NAME_MAX_BYTES])
+{
+    bool adds = s->op == BENCH_RELATE && !s->sequential;
+    int n = snprintf(name, NAME_MAX_BYTES, adds ? "bench-add" : "bench-%llu-%llu",
+                     (unsigned long long)s->members, (unsigned long long)s->ids);
+    return (size_t)n;
+}
+
+static enum err layout_intersect(struct bench_layout *l, const char *name, size_t n)
+{
+    uint8_t lists[2 * (LIST + NAME_MAX_BYTES)] = {0}, page[24] = {INTERSECT};
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t *p = lists + i * (LIST + n);
+        p[9] = (uint8_t)n;
+        memcpy(p + LIST, name, n);
+    }
+    store32(page + 4, PAGE_MOST);
+    l->key_at = buf_len(&l->bytes) + 4;
+    l->number_at = l->key_at + LIST + n;
+    enum err e = put_argument(l, lists, 2 * (LIST + n));
+    return e ? e : put_argument(l, page, sizeof page);
+}
+
 static enum err layout_binary(struct bench_layout *l, const struct bench_spec *s)
 {
-    static const uint8_t zeros[24] = {0};
-    const char *relation = s->op == BENCH_RELATE && !s->sequential ? RELATION_ADD : RELATION;
-    uint8_t head[2];
+    static const uint8_t zeros[8] = {0};
+    char name[NAME_MAX_BYTES];
+    size_t name_size = relation_name(s, name);
+    uint8_t head[2], size[4];
     store16(head, s->op == BENCH_RELATE ? REL_ADD : s->op == BENCH_MEMBERS ? REL_GET : REL_COMBINE);
     enum err e = buf_append(&l->bytes, head, sizeof head);
-    if (s->op == BENCH_INTERSECT) {
-        uint8_t lists[2 * (10 + sizeof RELATION - 1)] = {0};
-        size_t one = sizeof lists / 2;
-        for (size_t i = 0; i < 2; i++) {
-            lists[i * one + 9] = sizeof RELATION - 1;
-            memcpy(lists + i * one + 10, RELATION, sizeof RELATION - 1);
-        }
-        uint8_t page[24] = {INTERSECT};
-        store32(page + 4, PAGE_MOST);
-        l->key_at = buf_len(&l->bytes) + 4;
-        l->number_at = l->key_at + one;
-        e = e ? e : put_argument(l, lists, sizeof lists);
-        return e ? e : put_argument(l, page, sizeof page);
-    }
-    e = e ? e : put_argument(l, relation, strlen(relation));
+    if (s->op == BENCH_INTERSECT)
+        return e ? e : layout_intersect(l, name, name_size);
+    e = e ? e : put_argument(l, name, name_size);
     l->key_at = buf_len(&l->bytes) + 4;
     e = e ? e : put_argument(l, zeros, 8);
     if (e || s->op == BENCH_MEMBERS)
         return e;
     l->stride = 8;
     l->value_at = buf_len(&l->bytes) + 4;
-    uint8_t size[4];
     store32(size, (uint32_t)(s->items * 8));
     e = buf_append(&l->bytes, size, sizeof size);
     for (size_t i = 0; i < s->items && !e; i++)
@@ -134,7 +144,7 @@ static enum err layout_binary(struct bench_layout *l, const struct bench_spec *s
 static enum err layout_resp(struct bench_layout *l, const struct bench_spec *s)
 {
     static const char *const words[] = {"SADD", "SMEMBERS", "SINTER"};
-    static const char key[] = "key000000000000";
+    static const char key[] = "set000000000000";
     const char *word = words[s->op - BENCH_RELATE];
     size_t words_count = s->op == BENCH_RELATE ? 2 + s->items : s->op == BENCH_MEMBERS ? 2 : 3;
     enum err e = buf_printf(&l->bytes, "*%zu\r\n$%zu\r\n%s\r\n$%d\r\n", words_count, strlen(word),
@@ -170,8 +180,7 @@ static void put_list(const struct bench_spec *s, uint8_t *to, uint64_t list)
         return;
     }
     bench_put_key(to, list);
-    if (s->op == BENCH_RELATE && !s->sequential)
-        memcpy(to, "new", 3);
+    memcpy(to, s->op == BENCH_RELATE && !s->sequential ? "new" : "set", 3);
 }
 
 static uint64_t get_list(const struct bench_spec *s, const uint8_t *p)
