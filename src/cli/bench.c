@@ -8,7 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_CONNECTIONS = 60000, MAX_THREADS = 64, MAX_PIPELINE = 100000, MAX_ITEMS = 10000 };
+enum {
+    MAX_CONNECTIONS = 60000,
+    MAX_THREADS = 64,
+    MAX_PIPELINE = 100000,
+    MAX_ITEMS = 10000,
+    MAX_REDIS_IDS = 1000000000, // cli/bench_rel.c adds as many
+    LOAD_MEMBERS = 10000,       // of a list that is loaded, in a request
+};
 
 static const char *const default_servers[BENCH_PROTOCOLS] = {
     [BENCH_BINARY] = "127.0.0.1:3000", [BENCH_HTTP] = "127.0.0.1:8080",
@@ -106,6 +113,35 @@ static const struct preset presets[] = {
       .keys = 1000000,
       .value_size = 100},
      true},
+    {"rel-load",
+     "binary additions to a relation: lists of random members, each list once",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_RELATE,
+      .connections = 4,
+      .pipeline = 100,
+      .members = 100,
+      .sequential = true},
+     false},
+    {"rel-get",
+     "binary reads of random lists",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_MEMBERS,
+      .connections = 10,
+      .pipeline = 100,
+      .members = 100},
+     true},
+    {"rel-add",
+     "binary additions of one random member to a random list",
+     {.protocol = BENCH_BINARY, .op = BENCH_RELATE, .connections = 10, .pipeline = 1000},
+     false},
+    {"rel-intersect",
+     "binary intersections of two lists of a million members below ten million",
+     {.protocol = BENCH_BINARY,
+      .op = BENCH_INTERSECT,
+      .connections = 1,
+      .keys = 2,
+      .members = 1000000},
+     true},
     // kv-run is these three, one after another.
     {"kv-run",
      "binary SET, GET and DELETE of random keys",
@@ -125,7 +161,7 @@ enum { PRESETS = sizeof presets / sizeof *presets };
 struct options {
     const char *server, *preset, *protocol, *op, *start;
     uint64_t threads, connections, pipeline, items, requests, duration_ms, warmup_ms, keys,
-        value_size, logs, server_pid, seed;
+        value_size, logs, members, ids, server_pid, seed;
     bool missing, shared_key, load, no_load, json;
 };
 
@@ -167,13 +203,30 @@ static const char *wrong_log_spec(const struct bench_spec *s)
     return NULL;
 }
 
+// Of runs on relations.
+static const char *wrong_rel_spec(const struct bench_spec *s)
+{
+    bool redis = s->protocol == BENCH_RESP;
+    if (s->protocol != BENCH_BINARY && !redis)
+        return "relate, members and intersect are for --protocol binary and resp";
+    if (s->ids < 2 || s->ids > (redis ? MAX_REDIS_IDS : (uint64_t)1 << 62))
+        return "--ids must be 2 to 2^62, to 1000000000 over resp";
+    if (s->members < 1 || s->members > s->ids || s->members > LIMIT_REL_MEMBERS)
+        return "--members must be 1 to 1000000, and not more than ids";
+    if (s->members > LOAD_MEMBERS && s->members % LOAD_MEMBERS)
+        return "--members over 10000 must be a multiple of it";
+    if (s->items > 1 && s->op != BENCH_RELATE)
+        return "--items is for relate";
+    return NULL;
+}
+
 // What can be asked for at all; the text says what is wrong, NULL if nothing.
 static const char *wrong_spec(const struct bench_spec *s)
 {
     bool plain = s->protocol != BENCH_HTTP;
     if (s->op == BENCH_INCREMENT && plain)
         return "increment is for --protocol http";
-    if (s->items > 1 && !bench_is_log(s->op) &&
+    if (s->items > 1 && !bench_is_log(s->op) && !bench_is_rel(s->op) &&
         (plain || (s->op != BENCH_PUT && s->op != BENCH_SET)))
         return "--items is for put and set over http";
     if (s->op == BENCH_INCREMENT && s->pipeline > 1)
@@ -184,7 +237,7 @@ static const char *wrong_spec(const struct bench_spec *s)
         return "--threads must be 1 to 64, and not more than connections";
     if (s->pipeline < 1 || s->pipeline > MAX_PIPELINE || s->items < 1 || s->items > MAX_ITEMS)
         return "--pipeline must be 1 to 100000, --items 1 to 10000";
-    if (s->keys < s->items || s->keys > 1000000000000)
+    if (s->keys < (bench_is_rel(s->op) ? 1 : s->items) || s->keys > 1000000000000)
         return "--keys must be 1 to 1000000000000, and not less than items";
     uint64_t written = bench_is_log(s->op) && s->op != BENCH_APPEND ? 1 : s->items;
     if (s->value_size < 1 || s->value_size > (16u << 20) ||
@@ -192,7 +245,7 @@ static const char *wrong_spec(const struct bench_spec *s)
         return "--value-size must be 1 byte to 16m, and a batch not over 64m";
     if (!s->requests && !s->duration_ms)
         return "--duration or --requests must be over 0";
-    return bench_is_log(s->op) ? wrong_log_spec(s) : NULL;
+    return bench_is_log(s->op) ? wrong_log_spec(s) : bench_is_rel(s->op) ? wrong_rel_spec(s) : NULL;
 }
 
 static const char *make_spec(const struct options *o, const struct preset *p, struct bench_spec *s)
@@ -206,7 +259,9 @@ static const char *make_spec(const struct options *o, const struct preset *p, st
     }
     if (o->op) {
         if (!find_name(bench_op_names, BENCH_OPS, o->op, &n))
-            return "--op must be get, set, delete, put, increment, append, read, tail or seek";
+            return "--op must be get, set, delete, put, increment, append, read, tail, seek, "
+                   "relate, "
+                   "members or intersect";
         s->op = (enum bench_op)n;
     }
     if (o->start) {
@@ -225,6 +280,8 @@ static const char *make_spec(const struct options *o, const struct preset *p, st
     pick(&s->keys, o->keys, 100000);
     pick(&s->value_size, o->value_size, 64);
     pick(&s->logs, o->logs, 1);
+    pick(&s->members, o->members, 100);
+    pick(&s->ids, o->ids, 10000000);
     pick(&s->server_pid, o->server_pid, 0);
     pick(&s->seed, o->seed, 0);
     if (o->duration_ms != UNSET && o->requests == UNSET)
@@ -263,9 +320,11 @@ static void report(const char *name, const struct bench_spec *s, const struct be
            (unsigned long long)s->threads, s->threads > 1 ? "s" : "");
     printf("  %-12s %.0f %s/s", "throughput", per_second(c->requests, r->elapsed_ns),
            s->op == BENCH_INCREMENT ? "increments" : "requests");
-    if (s->items > 1 || bench_is_log(s->op))
+    if (s->items > 1 || bench_is_log(s->op) || bench_is_rel(s->op))
         printf(", %.0f %s/s", per_second(c->objects, r->elapsed_ns),
-               bench_is_log(s->op) ? "records" : "objects");
+               bench_is_log(s->op)   ? "records"
+               : bench_is_rel(s->op) ? "members"
+                                     : "objects");
     printf("  (%llu in %.2f s)\n  %-12s", (unsigned long long)c->requests,
            (double)r->elapsed_ns / 1e9, "latency us");
     for (int i = 0; i < PERCENTS; i++)
@@ -350,6 +409,21 @@ static void spec_of_records(struct bench_spec *s)
     s->requests = (s->keys + s->items - 1) / s->items * s->logs;
 }
 
+// Every member of every list once.
+static void spec_of_lists(struct bench_spec *s)
+{
+    uint64_t batch = 4000000 / (s->members * 8) + 1; // lists in about 4 MB
+    s->op = BENCH_RELATE;
+    s->sequential = true;
+    s->items = s->members < LOAD_MEMBERS ? s->members : LOAD_MEMBERS;
+    uint64_t requests = s->members / s->items * s->keys;
+    s->connections = s->connections < 4 ? s->connections : 4;
+    s->connections = s->connections < requests ? s->connections : requests;
+    s->threads = s->threads < s->connections ? s->threads : s->connections;
+    s->pipeline = batch < 100 ? batch : 100;
+    s->requests = (requests + s->connections - 1) / s->connections;
+}
+
 // Every key of the key space once.
 static void spec_of_keys(struct bench_spec *s)
 {
@@ -369,7 +443,7 @@ static int load(const struct command *c, const struct bench_spec *for_spec)
     s.sequential = true;
     if (bench_is_log(s.op) && s.protocol == BENCH_HTTP)
         return command_fail(c, CLI_USAGE, "logs are loaded over --protocol binary: --no-load here");
-    (bench_is_log(s.op) ? spec_of_records : spec_of_keys)(&s);
+    (bench_is_log(s.op) ? spec_of_records : bench_is_rel(s.op) ? spec_of_lists : spec_of_keys)(&s);
     struct bench_result *r = run(c, "loading", &s);
     if (!r)
         return CLI_FAILED;
@@ -416,6 +490,8 @@ static int run_preset(const struct command *c, const struct options *o, const st
     bool echo = s.protocol == BENCH_ECHO || s.protocol == BENCH_ECHO_HTTP;
     bool loads = (p->load || o->load) && !o->no_load && !s.missing && !echo;
     int code = loads ? load(c, &s) : CLI_OK;
+    if (s.op == BENCH_RELATE && s.sequential)
+        spec_of_lists(&s);
     s.expect_hits = s.op == BENCH_GET && (loads || p->load) && !s.missing;
     return code ? code : run_and_report(c, p->name, &s, o->json);
 }
@@ -443,6 +519,8 @@ int command_bench(const struct command *c, int argc, char **argv)
                         .keys = UNSET,
                         .value_size = UNSET,
                         .logs = UNSET,
+                        .members = UNSET,
+                        .ids = UNSET,
                         .server_pid = UNSET,
                         .seed = UNSET};
     const struct arg_option options[] = {
@@ -450,18 +528,24 @@ int command_bench(const struct command *c, int argc, char **argv)
         {"server", ARG_TEXT, &o.server, "ADDR", "HOST:PORT; the protocol's usual port on loopback"},
         {"protocol", ARG_TEXT, &o.protocol, "NAME", "binary, http, resp, etcd, echo, echo-http"},
         {"op", ARG_TEXT, &o.op, "NAME",
-         "get, set, delete, put (new keys), increment; append, read, tail, seek"},
+         "get, set, delete, put (new keys), increment; append, read, tail, seek; relate, members, "
+         "intersect"},
         {"threads", ARG_COUNT, &o.threads, "N", "client threads (1)"},
         {"connections", ARG_COUNT, &o.connections, "N", "connections (50)"},
         {"pipeline", ARG_COUNT, &o.pipeline, "N", "requests in one batch (1)"},
         {"items", ARG_COUNT, &o.items, "N",
-         "objects in one put or set over http, records in an append or page (1)"},
+         "objects in one put or set over http, records in an append or page, members in a relate "
+         "(1)"},
         {"requests", ARG_COUNT, &o.requests, "N", "by each connection, instead of a duration"},
         {"duration", ARG_TIME, &o.duration_ms, "TIME", "how long to measure (5s)"},
         {"warmup", ARG_TIME, &o.warmup_ms, "TIME", "before that; not with --requests (1s)"},
-        {"keys", ARG_COUNT, &o.keys, "N", "size of the key space; records in a log (100000)"},
+        {"keys", ARG_COUNT, &o.keys, "N",
+         "size of the key space; records in a log; lists (100000)"},
         {"value-size", ARG_SIZE, &o.value_size, "BYTES", "bytes of a value (64)"},
         {"logs", ARG_COUNT, &o.logs, "N", "logs that are written or read (1)"},
+        {"members", ARG_COUNT, &o.members, "N",
+         "of a relation's list that is loaded or read (100)"},
+        {"ids", ARG_COUNT, &o.ids, "N", "members are below this (10000000)"},
         {"start", ARG_TEXT, &o.start, "NAME", "seek: by offset, timestamp or nonce (offset)"},
         {"missing", ARG_FLAG, &o.missing, NULL, "get: random UUIDs, which are not there"},
         {"shared-key", ARG_FLAG, &o.shared_key, NULL, "increment: one key for all connections"},
@@ -472,7 +556,7 @@ int command_bench(const struct command *c, int argc, char **argv)
         {"json", ARG_FLAG, &o.json, NULL, "one JSON object a run"},
     };
     struct arg_list a = {.options = options, .count = sizeof options / sizeof *options};
-    char more[2048];
+    char more[4096];
     int code;
     if (!command_parse(c, &a, argc, argv, 0, 0, list_presets(more, sizeof more), &code))
         return code;

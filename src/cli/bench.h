@@ -13,6 +13,7 @@
 //   bench_take.c  replies of the binary protocol, RESP and the echo
 //   bench_http.c  replies over HTTP: varve, etcd's JSON gateway; read-then-increment
 //   bench_log.c, bench_log_take.c  requests about logs, and their replies
+//   bench_rel.c   requests about relations, and their replies
 #ifndef VARVE_CLI_BENCH_H
 #define VARVE_CLI_BENCH_H
 
@@ -41,6 +42,10 @@ enum bench_op {
     BENCH_READ,   // pages of `items` records, one after another, from the first and over again
     BENCH_TAIL,   // all of a log in one request: LOG_TAIL without `follow`
     BENCH_SEEK,   // a page of one record from a random start
+    // Of relations, and of redis's sets.
+    BENCH_RELATE,    // add `items` members to a list
+    BENCH_MEMBERS,   // a whole list
+    BENCH_INTERSECT, // of two lists
     BENCH_OPS
 };
 
@@ -54,6 +59,11 @@ extern const char *const bench_start_names[BENCH_STARTS];
 static inline bool bench_is_log(enum bench_op op)
 {
     return op >= BENCH_APPEND && op <= BENCH_SEEK;
+}
+
+static inline bool bench_is_rel(enum bench_op op)
+{
+    return op >= BENCH_RELATE && op <= BENCH_INTERSECT;
 }
 
 enum {
@@ -72,18 +82,21 @@ struct bench_spec {
     uint64_t threads;
     uint64_t pipeline;
     uint64_t items;    // objects in one request of PUT, and of SET over HTTP; records of an append
-                       // or a page
+                       // or a page; members of a RELATE
     uint64_t requests; // each connection makes; 0: run for `duration_ms`
     uint64_t duration_ms;
     uint64_t warmup_ms;
-    uint64_t keys; // size of the key space; records in a log
+    uint64_t keys; // size of the key space; records in a log; lists of a relation
     uint64_t logs;
+    uint64_t members; // of a list
+    uint64_t ids;     // of members: those below this
     enum bench_start start;
     uint64_t value_size; // bytes
     uint64_t seed;       // 0: random
     uint64_t server_pid; // 0: unknown
     bool missing;        // GET: random UUIDs, which are not there
-    bool sequential;     // SET: every key of the key space once, for loading; APPEND: every record
+    bool sequential;     // SET: every key of the key space once, for loading; APPEND: every record;
+                         // RELATE: every member of every list
     bool shared_key;     // INCREMENT: all connections the same key
     bool expect_hits;    // GET: a miss is an error
 };

@@ -13,7 +13,8 @@ struct bench_layout {
     size_t key_at;    // of the first item's key
     size_t value_at;  // of the first item's value; 0: none
     size_t stride;    // from one item's key to the next one's; of an append, from record to record
-    size_t number_at; // logs: of what tells the first record asked for; 0: none
+    size_t number_at; // logs: of what tells the first record asked for; INTERSECT: the other list;
+                      // 0: none
     size_t items;
     size_t value_size;
     bool uuid;
@@ -121,6 +122,12 @@ void bench_fill_log(struct bench_conn *c);
 // The number of the first record that the next unanswered request of the batch is about.
 uint64_t bench_asked(const struct bench_conn *c);
 size_t bench_take_log(struct bench_conn *c, const uint8_t *p, size_t n);
+
+// ---- relations
+
+MUST_USE enum err bench_layout_rel(struct bench_layout *l, const struct bench_spec *s);
+void bench_fill_rel(struct bench_conn *c);
+size_t bench_take_rel(struct bench_conn *c, const uint8_t *p, size_t n);
 
 // ---- shared
 

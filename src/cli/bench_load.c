@@ -260,6 +260,8 @@ enum err bench_layout_init(struct bench_layout *l, const struct bench_spec *s)
     buf_init(&l->bytes, 64u << 20);
     if (bench_is_log(s->op))
         return bench_layout_log(l, s);
+    if (bench_is_rel(s->op))
+        return bench_layout_rel(l, s);
     l->uuid = s->op == BENCH_PUT || (s->op == BENCH_GET && s->missing);
     size_t key = l->uuid ? BENCH_UUID : BENCH_KEY;
     switch (s->protocol) {

@@ -27,8 +27,9 @@ enum {
 
 const char *const bench_protocol_names[BENCH_PROTOCOLS] = {"binary", "http", "resp",
                                                            "etcd",   "echo", "echo-http"};
-const char *const bench_op_names[BENCH_OPS] = {"get",    "set",  "delete", "put", "increment",
-                                               "append", "read", "tail",   "seek"};
+const char *const bench_op_names[BENCH_OPS] = {"get",       "set",    "delete",  "put",
+                                               "increment", "append", "read",    "tail",
+                                               "seek",      "relate", "members", "intersect"};
 
 uint64_t bench_process_cpu_us(uint64_t pid)
 {
@@ -112,6 +113,8 @@ static void next_batch(struct bench_thread *t, struct bench_conn *c)
         bench_fill_increment(c);
     else if (bench_is_log(s->op))
         bench_fill_log(c);
+    else if (bench_is_rel(s->op))
+        bench_fill_rel(c);
     else
         bench_fill(c);
     c->sent_ns = os_mono_ns(os_real());
@@ -295,6 +298,8 @@ static bench_take choose_take(const struct bench_spec *s)
     };
     if (bench_is_log(s->op))
         return bench_take_log;
+    if (bench_is_rel(s->op))
+        return bench_take_rel;
     return s->op == BENCH_INCREMENT ? bench_take_increment : takes[s->protocol];
 }
 
@@ -336,8 +341,9 @@ static void collect(struct run *r)
     for (size_t i = 0; i < r->spec->threads; i++) {
         const struct bench_thread *t = &r->threads[i];
         to->counts.requests += t->counts.requests;
-        to->counts.objects +=
-            bench_is_log(r->spec->op) ? t->counts.objects : t->counts.requests * r->spec->items;
+        to->counts.objects += bench_is_log(r->spec->op) || bench_is_rel(r->spec->op)
+                                  ? t->counts.objects
+                                  : t->counts.requests * r->spec->items;
         to->counts.hits += t->counts.hits;
         to->counts.misses += t->counts.misses;
         to->counts.conflicts += t->counts.conflicts;

@@ -40,6 +40,22 @@ struct cli_offline {
     // All records, in order; fn returns false to stop.
     enum err (*log_read)(void *data, const struct varve_log *log, cli_record_fn fn, void *arg,
                          struct errmsg *msg);
+    // Relations, likewise; ERR_MISSING; ERR_EXISTS.
+    enum err (*rel_list)(void *data, const char *after, size_t limit, varve_list_fn fn, void *arg,
+                         struct errmsg *msg);
+    enum err (*rel_info)(void *data, const char *relation, struct varve_rel_info *info,
+                         struct errmsg *msg);
+    enum err (*rel_create)(void *data, const char *relation,
+                           const struct varve_rel_options *options, struct errmsg *msg);
+    enum err (*rel_froms)(void *data, const char *relation, const uint64_t *after, size_t limit,
+                          varve_rel_from_fn fn, void *arg, struct errmsg *msg);
+    // The page lives until the next call.
+    enum err (*rel_page)(void *data, const char *relation, uint64_t from,
+                         const struct varve_rel_query *query, struct varve_members *page,
+                         struct errmsg *msg);
+    // Adds the members of all groups, in one transaction.
+    enum err (*rel_add)(void *data, const char *relation, const struct varve_rel_group *groups,
+                        size_t count, uint64_t *added, struct errmsg *msg);
     enum err (*close)(void *data, struct errmsg *msg);
 };
 

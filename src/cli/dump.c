@@ -1,9 +1,10 @@
-// dump and restore: all keys and logs as JSON lines (cli/lines.h, cli/dump_logs.h), from and to a
-// running server or a data directory that no server has open.
+// dump and restore: all keys, logs and relations as JSON lines (cli/lines.h, cli/dump_logs.h,
+// cli/dump_rels.h), from and to a running server or a data directory that no server has open.
 #include "base/limits.h"
 #include "base/os.h"
 #include "cli/command.h"
 #include "cli/dump_logs.h"
+#include "cli/dump_rels.h"
 #include "cli/io.h"
 #include "cli/lines.h"
 #include "cli/place.h"
@@ -24,7 +25,7 @@ struct dump {
     struct output out;
     struct json_parser *parser;
     struct progress progress;
-    uint64_t keys, records;
+    uint64_t keys, records, members;
     enum err e;
     struct errmsg msg;
 };
@@ -77,6 +78,11 @@ static void dump_all(struct dump *d, struct slice prefix)
     progress_begin(&d->progress, "dump", 0, "records");
     d->place.code = dump_logs(&d->place, &d->out, &d->progress, &d->records);
     progress_end(&d->progress);
+    if (d->place.code)
+        return;
+    progress_begin(&d->progress, "dump", 0, "members");
+    d->place.code = dump_rels(&d->place, &d->out, &d->progress, &d->members);
+    progress_end(&d->progress);
 }
 
 int command_dump(const struct command *c, int argc, char **argv)
@@ -86,7 +92,7 @@ int command_dump(const struct command *c, int argc, char **argv)
     const struct arg_option options[] = {
         {"server", ARG_TEXT, &server, "ADDR", "binary protocol, HOST:PORT"},
         {"data", ARG_TEXT, &dir, "DIR", "a data directory that no server has open, instead"},
-        {"prefix", ARG_TEXT, &prefix, "TEXT", "only keys that begin so, and no logs"},
+        {"prefix", ARG_TEXT, &prefix, "TEXT", "only keys that begin so, no logs, no relations"},
         {"timeout", ARG_TIME, &timeout, "TIME", "for each answer (60s); 0: none"},
     };
     static const char more[] =
@@ -112,8 +118,9 @@ int command_dump(const struct command *c, int argc, char **argv)
     json_parser_free(d.parser);
     place_close(&d.place);
     if (!d.place.code && path)
-        fprintf(stderr, "%llu keys and %llu records in %s\n", (unsigned long long)d.keys,
-                (unsigned long long)d.records, path);
+        fprintf(stderr, "%llu keys and %llu records, %llu members of relations in %s\n",
+                (unsigned long long)d.keys, (unsigned long long)d.records,
+                (unsigned long long)d.members, path);
     return d.place.code;
 }
 
@@ -132,6 +139,7 @@ struct restore {
     size_t count;
     struct buf bytes; // its keys and values end to end
     struct log_restore logs;
+    struct rel_restore rels;
 };
 
 // Tells of the first key that exists, or takes all of them out of the batch.
@@ -196,6 +204,8 @@ static int restore_line(struct restore *r, struct slice text)
         return CLI_OK;
     if (log_line_is(text))
         return log_restore_line(&r->logs, r->parser, text);
+    if (rel_line_is(text))
+        return rel_restore_line(&r->rels, r->parser, text);
     if (line_get(&r->bytes, r->parser, text, &line, &msg))
         return bad_line(r, msg.text);
     uint64_t now = line.expires_ms ? os_wall_ms(os_real()) : 0;
@@ -232,6 +242,8 @@ static int restore_all(struct restore *r)
         code = commit_batch(r);
     if (!code)
         code = log_restore_commit(&r->logs);
+    if (!code)
+        code = rel_restore_commit(&r->rels);
     progress_end(&r->progress);
     return code;
 }
@@ -242,6 +254,7 @@ static int restore_from(struct restore *r, const char *path)
     int code;
     buf_init(&r->bytes, BATCH_MAX);
     log_restore_init(&r->logs, &r->place, &r->in, r->existing == SKIP);
+    rel_restore_init(&r->rels, &r->place, &r->in, r->existing == SKIP);
     r->parser = json_parser_new(LINE_BYTES);
     if (!r->parser)
         code = command_fail(r->place.c, CLI_FAILED, "out of memory");
@@ -265,8 +278,8 @@ int command_restore(const struct command *c, int argc, char **argv)
         {"server", ARG_TEXT, &server, "ADDR", "binary protocol, HOST:PORT"},
         {"data", ARG_TEXT, &dir, "DIR", "a data directory that no server has open, or a new one"},
         {"skip-existing", ARG_FLAG, &skip, NULL,
-         "leave keys that exist; append to logs what they lack"},
-        {"replace", ARG_FLAG, &replace, NULL, "overwrite keys that exist (not logs)"},
+         "leave keys that exist; add to logs and relations what they lack"},
+        {"replace", ARG_FLAG, &replace, NULL, "overwrite keys that exist (not logs, relations)"},
         {"timeout", ARG_TIME, &timeout, "TIME", "for each answer (60s); 0: none"},
     };
     static const char more[] =
@@ -296,6 +309,8 @@ int command_restore(const struct command *c, int argc, char **argv)
         fprintf(stderr, "%llu records restored, %llu of them with new timestamps, %llu skipped\n",
                 (unsigned long long)r->logs.restored, (unsigned long long)r->logs.retimed,
                 (unsigned long long)r->logs.skipped);
+        fprintf(stderr, "%llu members of relations restored, %llu skipped\n",
+                (unsigned long long)r->rels.restored, (unsigned long long)r->rels.skipped);
     }
     code = r->place.code;
     free(r);

@@ -98,3 +98,41 @@ int place_records(struct place *p, const struct varve_log *log, cli_record_fn fn
 {
     CALL(p, read_from_server(p->server, log, fn, arg), log_read(p->data, log, fn, arg, &msg));
 }
+
+int place_relations(struct place *p, const char *after, size_t limit, varve_list_fn fn, void *arg)
+{
+    CALL(p, varve_rel_list(p->server, after, limit, fn, arg),
+         rel_list(p->data, after, limit, fn, arg, &msg));
+}
+
+int place_relation(struct place *p, const char *relation, struct varve_rel_info *info)
+{
+    CALL(p, varve_rel_info(p->server, relation, info), rel_info(p->data, relation, info, &msg));
+}
+
+int place_declare(struct place *p, const char *relation, const struct varve_rel_options *options)
+{
+    CALL(p, varve_rel_create(p->server, relation, options, NULL),
+         rel_create(p->data, relation, options, &msg));
+}
+
+int place_froms(struct place *p, const char *relation, const uint64_t *after, size_t limit,
+                varve_rel_from_fn fn, void *arg)
+{
+    CALL(p, varve_rel_froms(p->server, relation, after, limit, 0, fn, arg),
+         rel_froms(p->data, relation, after, limit, fn, arg, &msg));
+}
+
+int place_members(struct place *p, const char *relation, uint64_t from,
+                  const struct varve_rel_query *query, struct varve_members *page)
+{
+    CALL(p, varve_rel_page(p->server, relation, from, query, page),
+         rel_page(p->data, relation, from, query, page, &msg));
+}
+
+int place_relate(struct place *p, const char *relation, const struct varve_rel_group *groups,
+                 size_t count, uint64_t *added)
+{
+    CALL(p, varve_rel_edit(p->server, relation, groups, count, 0, NULL, 0, added, NULL),
+         rel_add(p->data, relation, groups, count, added, &msg));
+}

@@ -27,5 +27,17 @@ int place_keyspace(struct place *p, struct slice name, struct varve_log_policy *
 int place_create(struct place *p, struct slice name, const struct varve_log_policy *policy);
 int place_meta(struct place *p, const struct varve_log *log, struct varve_log_meta *meta);
 int place_records(struct place *p, const struct varve_log *log, cli_record_fn fn, void *arg);
+// Names of relations past `after`, at most `limit`.
+int place_relations(struct place *p, const char *after, size_t limit, varve_list_fn fn, void *arg);
+int place_relation(struct place *p, const char *relation, struct varve_rel_info *info);
+int place_declare(struct place *p, const char *relation, const struct varve_rel_options *options);
+int place_froms(struct place *p, const char *relation, const uint64_t *after, size_t limit,
+                varve_rel_from_fn fn, void *arg);
+// The page lives until the next call.
+int place_members(struct place *p, const char *relation, uint64_t from,
+                  const struct varve_rel_query *query, struct varve_members *page);
+// Adds to lists, in one transaction.
+int place_relate(struct place *p, const char *relation, const struct varve_rel_group *groups,
+                 size_t count, uint64_t *added);
 
 #endif

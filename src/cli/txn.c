@@ -5,15 +5,30 @@
 #include "cli/command.h"
 #include "cli/io.h"
 #include "cli/record.h"
+#include "cli/rel_text.h"
 #include "cli/value.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { TIMEOUT_MS = 10000 };
 
-enum member { OP, KEY, VALUE, VERSION, TTL, DELTA, KEYSPACE, RECORDS, MEMBERS };
-static const char *const member_names[MEMBERS] = {"op",     "key",   "value",    "version",
-                                                  "ttl_ms", "delta", "keyspace", "records"};
+enum member {
+    OP,
+    KEY,
+    VALUE,
+    VERSION,
+    TTL,
+    DELTA,
+    KEYSPACE,
+    RECORDS,
+    RELATION,
+    FROM,
+    IDS,
+    MEMBERS
+};
+static const char *const member_names[MEMBERS] = {"op",       "key",   "value",    "version",
+                                                  "ttl_ms",   "delta", "keyspace", "records",
+                                                  "relation", "from",  "members"};
 #define BIT(m) (1u << (m))
 
 // Which members an operation must have, and may have besides.
@@ -27,19 +42,25 @@ static const struct {
     {"delete", VARVE_OP_DELETE, BIT(KEY), BIT(VERSION)},
     {"add", VARVE_OP_ADD, BIT(KEY) | BIT(DELTA), BIT(VERSION) | BIT(TTL)},
     {"append", VARVE_OP_APPEND, BIT(KEY) | BIT(KEYSPACE) | BIT(RECORDS), 0},
+    {"relate", VARVE_OP_RELATE, BIT(RELATION) | BIT(FROM) | BIT(IDS), 0},
+    {"unrelate", VARVE_OP_UNRELATE, BIT(RELATION) | BIT(FROM) | BIT(IDS), 0},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-// What an operation "append" points to.
-struct append {
+#define OPS_TEXT "check, put, delete, add, append, relate or unrelate"
+
+// What an operation points to besides its bytes: an append; a relate or unrelate.
+struct parts {
     struct varve_log log;
     struct varve_record *records;
+    char relation[LIMIT_RELATION_NAME + 1];
+    uint64_t *members;
 };
 
 struct request {
     struct json_parser *parser;
     struct varve_op *ops;
-    struct append *appends; // one for each operation
+    struct parts *parts; // one for each operation
     size_t count;
     struct buf bytes; // of each operation: key, value or keyspace and records
     struct slice idempotency;
@@ -86,7 +107,7 @@ static enum err read_shape(const struct json at[MEMBERS], unsigned has, struct v
                            struct errmsg *msg)
 {
     if (!(has & BIT(OP)) || json_kind(at[OP]) != JSON_STRING)
-        return err_set(msg, ERR_INVALID, "\"op\" must be check, put, delete, add or append");
+        return err_set(msg, ERR_INVALID, "\"op\" must be " OPS_TEXT);
     for (size_t i = 0; i < SHAPES; i++) {
         if (!slice_equal(json_string(at[OP]), slice_str(shapes[i].name)))
             continue;
@@ -102,11 +123,10 @@ static enum err read_shape(const struct json at[MEMBERS], unsigned has, struct v
         op->kind = shapes[i].kind;
         return ERR_OK;
     }
-    return err_set(msg, ERR_INVALID, "\"op\" must be check, put, delete, add or append");
+    return err_set(msg, ERR_INVALID, "\"op\" must be " OPS_TEXT);
 }
 
-static enum err read_records(struct request *r, struct json v, struct append *a,
-                             struct varve_op *op)
+static enum err read_records(struct request *r, struct json v, struct parts *a, struct varve_op *op)
 {
     size_t count = json_kind(v) == JSON_ARRAY ? json_count(v) : 0;
     if (count == 0)
@@ -125,7 +145,7 @@ static enum err read_records(struct request *r, struct json v, struct append *a,
     return e;
 }
 
-static enum err read_append(struct request *r, const struct json at[MEMBERS], struct append *a,
+static enum err read_append(struct request *r, const struct json at[MEMBERS], struct parts *a,
                             struct varve_op *op)
 {
     size_t before = buf_len(&r->bytes);
@@ -135,8 +155,48 @@ static enum err read_append(struct request *r, const struct json at[MEMBERS], st
     return e ? e : read_records(r, at[RECORDS], a, op);
 }
 
+static enum err read_id(struct json v, const char *name, uint64_t *id, struct errmsg *msg)
+{
+    enum json_kind k = json_kind(v);
+    if (k == JSON_UINT || (k == JSON_INT && json_int(v) >= 0))
+        *id = json_uint(v);
+    else if (k != JSON_STRING)
+        return err_set(msg, ERR_INVALID, "%s must be a whole number from 0 to 2^64 - 1", name);
+    else if (rel_id(json_string(v), id))
+        return rel_not_id(msg, name, json_string(v));
+    return ERR_OK;
+}
+
+static enum err read_relate(struct request *r, const struct json at[MEMBERS], struct parts *a,
+                            struct varve_op *op)
+{
+    bool text = json_kind(at[RELATION]) == JSON_STRING;
+    struct slice name = text ? json_string(at[RELATION]) : slice_of(NULL, 0);
+    if (name.n == 0 || name.n > LIMIT_RELATION_NAME || memchr(name.p, 0, name.n))
+        return err_set(r->msg, ERR_INVALID,
+                       "relation must be a name of 1 to %u letters and the like",
+                       LIMIT_RELATION_NAME);
+    memcpy(a->relation, name.p, name.n);
+    op->relation = a->relation;
+    enum err e = read_id(at[FROM], "from", &op->from, r->msg);
+    if (e)
+        return e;
+    if (json_kind(at[IDS]) != JSON_ARRAY || json_count(at[IDS]) > LIMIT_REL_MEMBERS)
+        return err_set(r->msg, ERR_INVALID, "members must be an array of at most %u",
+                       LIMIT_REL_MEMBERS);
+    a->members = calloc(json_count(at[IDS]) + 1, sizeof *a->members);
+    if (!a->members)
+        return ERR_NO_MEMORY;
+    op->members = a->members;
+    struct json_iter it = json_iterate(at[IDS]);
+    struct json one;
+    while (!e && json_next(&it, NULL, &one))
+        e = read_id(one, "a member", &a->members[op->member_count++], r->msg);
+    return e;
+}
+
 // Sets the pointers of an operation whose bytes begin at p; returns where they end.
-static const uint8_t *place_op(struct varve_op *op, struct append *a, const uint8_t *p)
+static const uint8_t *place_op(struct varve_op *op, struct parts *a, const uint8_t *p)
 {
     op->key = p;
     op->value = p + op->key_size;
@@ -154,12 +214,14 @@ static const uint8_t *place_op(struct varve_op *op, struct append *a, const uint
 }
 
 // Reads one operation; its key and value are appended to r->bytes and only their sizes set.
-static enum err read_op(struct request *r, struct json v, struct varve_op *op, struct append *a)
+static enum err read_op(struct request *r, struct json v, struct varve_op *op, struct parts *a)
 {
     struct json at[MEMBERS];
     unsigned has;
     enum err e = read_members(v, at, &has, r->msg);
     e = e ? e : read_shape(at, has, op, r->msg);
+    if (!e && has & BIT(RELATION))
+        return read_relate(r, at, a, op);
     size_t before = buf_len(&r->bytes);
     e = e ? e : value_key_from_json(&r->bytes, at[KEY], r->msg);
     op->key_size = buf_len(&r->bytes) - before;
@@ -186,15 +248,15 @@ static enum err read_ops(struct request *r, struct json ops)
         return err_set(r->msg, ERR_INVALID, "\"ops\" must be an array of 1 to %u operations",
                        LIMIT_TXN_OPS);
     r->ops = calloc(json_count(ops), sizeof *r->ops);
-    r->appends = calloc(json_count(ops), sizeof *r->appends);
-    if (!r->ops || !r->appends)
+    r->parts = calloc(json_count(ops), sizeof *r->parts);
+    if (!r->ops || !r->parts)
         return err_set(r->msg, ERR_NO_MEMORY, "out of memory");
     struct json_iter it = json_iterate(ops);
     struct json v;
     while (json_next(&it, NULL, &v)) {
         r->msg->text[0] = 0;
         size_t i = r->count++;
-        enum err e = read_op(r, v, &r->ops[i], &r->appends[i]);
+        enum err e = read_op(r, v, &r->ops[i], &r->parts[i]);
         if (e) {
             struct errmsg why = *r->msg;
             return err_set(r->msg, e, "operation %zu: %s", i, why.text[0] ? why.text : err_text(e));
@@ -203,7 +265,7 @@ static enum err read_ops(struct request *r, struct json ops)
     // Now that nothing moves any more.
     const uint8_t *p = buf_len(&r->bytes) ? buf_head(&r->bytes) : NULL;
     for (size_t i = 0; i < r->count; i++)
-        p = place_op(&r->ops[i], &r->appends[i], p);
+        p = place_op(&r->ops[i], &r->parts[i], p);
     return ERR_OK;
 }
 
@@ -245,6 +307,9 @@ static enum err put_key(struct buf *b, const char *name, struct slice key)
 
 static enum err put_result(struct buf *b, const struct varve_op *op)
 {
+    if (op->relation)
+        return buf_printf(b, "{\"relation\":\"%s\",\"from\":%llu,\"changed\":%lld}", op->relation,
+                          (unsigned long long)op->from, (long long)op->number);
     bool check = op->kind == VARVE_OP_CHECK;
     enum err e = buf_append(b, "{", 1);
     if (!e && op->kind == VARVE_OP_APPEND) {
@@ -335,7 +400,9 @@ int command_txn(const struct command *c, int argc, char **argv)
         "          {\"op\":\"put\",\"key\":K,\"value\":V,\"version\":N?,\"ttl_ms\":T?},\n"
         "          {\"op\":\"delete\",\"key\":K,\"version\":N?},\n"
         "          {\"op\":\"add\",\"key\":K,\"delta\":D,\"version\":N?,\"ttl_ms\":T?},\n"
-        "          {\"op\":\"append\",\"keyspace\":KS,\"key\":K,\"records\":[R,...]}],\n"
+        "          {\"op\":\"append\",\"keyspace\":KS,\"key\":K,\"records\":[R,...]},\n"
+        "          {\"op\":\"relate\" or "
+        "\"unrelate\",\"relation\":R,\"from\":N,\"members\":[N,...]}],\n"
         "   \"idempotency_key\":\"...\"?}\n";
     struct arg_list a = {.options = options, .count = sizeof options / sizeof *options};
     struct errmsg msg;
@@ -353,9 +420,11 @@ int command_txn(const struct command *c, int argc, char **argv)
         e = err_set(&msg, ERR_INVALID, "%s is empty", a.operands[0]);
     e = e ? e : read_request(&r, buf_slice(&text));
     code = e ? command_fail(c, CLI_USAGE, "%s", msg.text) : send_request(c, &r, server, timeout);
-    for (size_t i = 0; i < r.count; i++)
-        free(r.appends[i].records);
-    free(r.appends);
+    for (size_t i = 0; i < r.count; i++) {
+        free(r.parts[i].records);
+        free(r.parts[i].members);
+    }
+    free(r.parts);
     free(r.ops);
     buf_release(&text);
     buf_release(&r.bytes);

@@ -5,21 +5,10 @@
 #include "base/os.h"
 #include "commit/commit.h"
 #include "commit/log.h"
+#include "server/offline_int.h"
 #include "server/serve.h"
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-// A data directory opened by this process alone.
-struct data {
-    struct config *config;
-    struct commit *commit;
-    // A call that waits for the commit room's threads.
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    bool is_done;
-    enum err error;
-};
 
 static void on_durable(void *arg, uint64_t seq)
 {
@@ -80,10 +69,46 @@ static enum err check(const char *dir, void *file, struct errmsg *msg)
     return e;
 }
 
+enum err offline_told(enum err e, struct errmsg *msg)
+{
+    return e && !msg->text[0] ? err_set(msg, e, "%s", err_text(e)) : e;
+}
+
+void offline_woken(void *arg, enum err e)
+{
+    struct data *d = arg;
+    pthread_mutex_lock(&d->lock);
+    d->is_done = true;
+    d->error = e;
+    pthread_cond_signal(&d->done);
+    pthread_mutex_unlock(&d->lock);
+}
+
+enum err offline_wait(struct data *d)
+{
+    pthread_mutex_lock(&d->lock);
+    while (!d->is_done)
+        pthread_cond_wait(&d->done, &d->lock);
+    pthread_mutex_unlock(&d->lock);
+    return d->error;
+}
+
+enum err offline_make_ready(struct data *d, const struct txn *t, enum err why)
+{
+    enum err e;
+    d->is_done = false;
+    if (why == ERR_FULL)
+        e = commit_wait_room(d->commit, offline_woken, d);
+    else
+        e = commit_txn_fetch(d->commit, t, offline_woken, d);
+    return e ? e : offline_wait(d);
+}
+
 static void free_data(struct data *d)
 {
     pthread_mutex_destroy(&d->lock);
     pthread_cond_destroy(&d->done);
+    buf_release(&d->page);
     config_free(d->config);
     free(d);
 }
@@ -100,6 +125,7 @@ static enum err open_data(void **data, const char *dir, bool create, struct errm
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->done, NULL);
+    buf_init(&d->page, LIMIT_REL_PAGE * sizeof(uint64_t));
     if ((e = load_config(&d->config, dir, msg))) {
         d->config = NULL;
         free_data(d);
@@ -187,11 +213,6 @@ static struct log_name to_name(const struct varve_log *log)
                              slice_of(log->key, log->key_size)};
 }
 
-static enum err told(enum err e, struct errmsg *msg)
-{
-    return e && !msg->text[0] ? err_set(msg, e, "%s", err_text(e)) : e;
-}
-
 struct names {
     varve_list_fn fn;
     void *arg;
@@ -210,7 +231,8 @@ static enum err log_list(void *data, struct slice keyspace, struct slice after, 
     struct names n = {fn, arg};
     uint64_t dep;
     msg->text[0] = 0;
-    return told(commit_log_list(d->commit, keyspace, after, limit, list_name, &n, &dep, msg), msg);
+    return offline_told(
+        commit_log_list(d->commit, keyspace, after, limit, list_name, &n, &dep, msg), msg);
 }
 
 static enum err keyspace_get(void *data, struct slice name, struct varve_log_policy *policy,
@@ -228,7 +250,7 @@ static enum err keyspace_get(void *data, struct slice name, struct varve_log_pol
             .max_records = view.policy.max_records,
             .server_time = view.policy.server_time,
         };
-    return e == ERR_NO_KEYSPACE ? ERR_MISSING : told(e, msg);
+    return e == ERR_NO_KEYSPACE ? ERR_MISSING : offline_told(e, msg);
 }
 
 static enum err keyspace_create(void *data, struct slice name,
@@ -245,7 +267,7 @@ static enum err keyspace_create(void *data, struct slice name,
     msg->text[0] = 0;
     enum err e = commit_keyspace_create(d->commit, name, &p, &created, &dep, msg);
     commit_kick(d->commit);
-    return told(e ? e : commit_wait(d->commit, dep), msg);
+    return offline_told(e ? e : commit_wait(d->commit, dep), msg);
 }
 
 static enum err log_meta(void *data, const struct varve_log *log, struct varve_log_meta *meta,
@@ -266,7 +288,7 @@ static enum err log_meta(void *data, const struct varve_log *log, struct varve_l
             .records = m.records,
             .bytes = m.bytes,
         };
-    return told(e, msg);
+    return offline_told(e, msg);
 }
 
 static bool give_page(struct log_page *page, cli_record_fn fn, void *arg)
@@ -309,44 +331,13 @@ static enum err log_read(void *data, const struct varve_log *log, cli_record_fn 
         msg->text[0] = 0;
         enum err e = commit_log_read(d->commit, &q, &page, &dep, msg);
         if (e)
-            return told(e, msg);
+            return offline_told(e, msg);
         more = give_page(&page, fn, arg) && page.more;
         memcpy(continuation, page.continuation, sizeof continuation);
         q.continuation = slice_of(continuation, more ? strlen(continuation) : 0);
         log_page_release(&page);
     }
     return ERR_OK;
-}
-
-static void woken(void *arg, enum err e)
-{
-    struct data *d = arg;
-    pthread_mutex_lock(&d->lock);
-    d->is_done = true;
-    d->error = e;
-    pthread_cond_signal(&d->done);
-    pthread_mutex_unlock(&d->lock);
-}
-
-static enum err wait_woken(struct data *d)
-{
-    pthread_mutex_lock(&d->lock);
-    while (!d->is_done)
-        pthread_cond_wait(&d->done, &d->lock);
-    pthread_mutex_unlock(&d->lock);
-    return d->error;
-}
-
-// Does what commit_txn asked for before it can be tried again.
-static enum err make_ready(struct data *d, const struct txn *t, enum err why)
-{
-    enum err e;
-    d->is_done = false;
-    if (why == ERR_FULL)
-        e = commit_wait_room(d->commit, woken, d);
-    else
-        e = commit_txn_fetch(d->commit, t, woken, d);
-    return e ? e : wait_woken(d);
 }
 
 // The records of an operation, for the commit room. NULL: no memory.
@@ -408,7 +399,7 @@ static enum err txn(void *data, struct varve_op *ops, size_t count, struct errms
         e = commit_txn(d->commit, &t, &dep, msg);
         if (e != ERR_COLD && e != ERR_FULL)
             break;
-        e = make_ready(d, &t, e);
+        e = offline_make_ready(d, &t, e);
     }
     commit_kick(d->commit);
     if (!e)
@@ -425,7 +416,7 @@ static enum err txn(void *data, struct varve_op *ops, size_t count, struct errms
         free(t.ops[i].append);
     }
     free(t.ops);
-    return told(e, msg);
+    return offline_told(e, msg);
 }
 
 const struct cli_offline offline = {
@@ -438,5 +429,11 @@ const struct cli_offline offline = {
     .keyspace_create = keyspace_create,
     .log_meta = log_meta,
     .log_read = log_read,
+    .rel_list = offline_rel_list,
+    .rel_info = offline_rel_info,
+    .rel_create = offline_rel_create,
+    .rel_froms = offline_rel_froms,
+    .rel_page = offline_rel_page,
+    .rel_add = offline_rel_add,
     .close = close_data,
 };

@@ -33,14 +33,14 @@ sections = {re.match(r"[a-z]+( [a-z]+)*", s)[0]: plain(s)
             for s in re.split(r"^\.SS ", page, flags=re.M)[1:]}
 common = plain(page.split(".SH COMMANDS")[0])
 commands = re.findall(r"^  ([a-z]+) ", help_of(), flags=re.M)
-for group in ("log", "event"):
+for group in ("log", "event", "rel"):
     commands += re.findall(rf"^  ({group} [a-z]+) ", help_of(group), flags=re.M)
 for command in sorted(set(sections) - set(commands)):
     found.append(f"varve.1: {command} is no command")
 for command in commands:
     if command not in sections:
         found.append(f"varve.1: no section for {command}")
-    elif command not in ("serve", "version", "log", "event"):
+    elif command not in ("serve", "version", "log", "event", "rel"):
         text = help_of(*command.split())
         for option in re.findall(r"^  (--[a-z-]+)", text, flags=re.M):
             if option != "--help" and option not in sections[command]:
