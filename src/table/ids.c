@@ -41,19 +41,6 @@ bool ids_has_payloads(const uint8_t *b)
     return b[0] & IDS_PAYLOADS;
 }
 
-// The end of the part of a run of w-bit numbers in which each is had by one load of 8 bytes: the
-// first bit of none of them lies at or past it.
-static inline size_t loads_end(const struct gaps *g, const uint8_t *bits, unsigned w)
-{
-    size_t bytes = (size_t)(g->end - bits);
-    return w <= IDS_LOAD_BITS && bytes >= 8 ? (bytes - 7) * 8 : 0;
-}
-
-static inline size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 struct place gaps_seek(const struct gaps *g, uint64_t id)
 {
     if (id <= g->first)
@@ -67,8 +54,15 @@ struct place gaps_seek(const struct gaps *g, uint64_t id)
         i = id - before - 1 < gaps ? (size_t)(id - before - 1) : gaps;
         before += i;
     }
+#ifdef IDS_AVX2
+    struct place found = {.before = before};
+    if (w && w <= IDS_LOAD_BITS && ids_fast() && fast_seek(g, id, &found))
+        return found;
+    i += found.i;
+    before = found.before;
+#endif
     size_t stop = least(gaps * w, loads_end(g, g->bits, w));
-    for (size_t at = 0; at < stop; at += w, i++) {
+    for (size_t at = i * w; at < stop; at += w, i++) {
         uint64_t next = before + (load64(g->bits + (at >> 3)) >> (at & 7) & mask) + 1;
         if (next >= id)
             return (struct place){.i = i + 1, .before = before, .at = next};
@@ -132,6 +126,12 @@ bool ids_contains(const uint8_t *b, uint64_t id, uint64_t *payload)
 static void decode_numbers(const struct gaps *g, const uint8_t *bits, unsigned w, size_t i,
                            size_t n, uint8_t *out)
 {
+#ifdef IDS_AVX2
+    if (w && w <= IDS_LOAD_BITS && ids_fast()) {
+        fast_decode_numbers(g, bits, w, i, n, out);
+        return;
+    }
+#endif
     uint64_t mask = low_bits(w);
     uint8_t *end = out + 8 * n;
     size_t stop = least((i + n) * w, loads_end(g, bits, w));
@@ -145,6 +145,12 @@ static void decode_numbers(const struct gaps *g, const uint8_t *bits, unsigned w
 static void decode_gaps(const struct gaps *g, uint64_t id, size_t i, size_t n, uint8_t *out)
 {
     unsigned w = g->w;
+#ifdef IDS_AVX2
+    if (w && w <= IDS_LOAD_BITS && ids_fast()) {
+        fast_decode_gaps(g, id, i, n, out);
+        return;
+    }
+#endif
     uint64_t mask = low_bits(w);
     uint8_t *end = out + 8 * n;
     size_t stop = least((i + n) * w, loads_end(g, g->bits, w));

@@ -27,29 +27,37 @@ static void set_bits(uint8_t *p, const uint8_t *end, size_t at, unsigned w, uint
     }
 }
 
-// Puts w bits of v before bit `at` of a run of `bits`. Writes only the bytes that the run then has.
+// Puts w bits of v before bit `at` of a run of `bits`. Writes only the bytes that the run then has;
+// reads the byte before it too, which every block has.
 static void insert_bits(uint8_t *p, size_t bits, size_t at, unsigned w, uint64_t v)
 {
     if (w == 0)
         return;
     size_t had = bytes_of(bits);
     size_t has = bytes_of(bits + w);
-    memset(p + had, 0, has - had);
-    size_t first = at >> 3; // the lowest byte that changes; its lowest bits stay
-    uint8_t stay = p[first] & (uint8_t)((1u << (at & 7)) - 1);
-    p[first] ^= stay;
+    if (has > had)
+        p[had] = 0;
+    unsigned stay_mask = (1u << (at & 7)) - 1; // of the byte that `at` is in
+    unsigned stay = p[at >> 3] & stay_mask;
+    // Bytes from `low` on move up, a word at a time from the top. What comes to lie below bit
+    // at + w is put right at the end. The lowest word is worked out first: the one before it may
+    // overlap it.
+    size_t low = (at + w) >> 3;
     size_t up = w >> 3;
     unsigned shift = w & 7;
-    size_t o = has;
-    for (; o >= first + up + 9; o -= 8) // down from the top: it moves up
-        store64(p + o - 8,
-                load64(p + o - 8 - up) << shift | (unsigned)p[o - 9 - up] >> (8 - shift));
-    while (o-- > first) {
-        unsigned high = o >= first + up ? p[o - up] : 0;
-        unsigned low = o >= first + up + 1 ? p[o - up - 1] : 0;
-        p[o] = (uint8_t)(high << shift | low >> (8 - shift));
+    if (has - low >= 8) {
+        uint8_t *o = p + low;
+        uint64_t lowest = load64(o - up) << shift | (uint64_t) * (o - up - 1) >> (8 - shift);
+        for (size_t n = has - low; n > 8; n -= 8) {
+            o = p + low + n - 8;
+            store64(o, load64(o - up) << shift | (uint64_t) * (o - up - 1) >> (8 - shift));
+        }
+        store64(p + low, lowest);
+    } else {
+        for (uint8_t *o = p + has; o-- > p + low;)
+            *o = (uint8_t)((unsigned)*(o - up) << shift | (unsigned)*(o - up - 1) >> (8 - shift));
     }
-    p[first] |= stay;
+    p[at >> 3] = (uint8_t)((p[at >> 3] & ~stay_mask) | stay);
     set_bits(p, p + has, at, w, v);
 }
 
@@ -60,21 +68,26 @@ static void remove_bits(uint8_t *p, size_t bits, size_t at, unsigned w)
         return;
     size_t had = bytes_of(bits);
     size_t has = bytes_of(bits - w);
-    size_t first = at >> 3;
+    size_t low = at >> 3; // bytes from it on move down
     unsigned stay_mask = (1u << (at & 7)) - 1;
-    unsigned stay = p[first] & stay_mask;
+    unsigned stay = stay_mask ? p[low] & stay_mask : 0;
     size_t down = w >> 3;
     unsigned shift = w & 7;
-    size_t o = first;
-    for (; o + down + 9 <= had; o += 8) // the top bits in two steps: shift may be 0
-        store64(p + o,
-                load64(p + o + down) >> shift | (uint64_t)p[o + down + 8] << (63 - shift) << 1);
-    for (; o < has; o++) {
-        unsigned high = o + down + 1 < had ? p[o + down + 1] : 0;
-        p[o] = (uint8_t)((unsigned)p[o + down] >> shift | high << (8 - shift));
+    // The byte after those of which a byte or word is made counts as 0 past the end.
+    uint64_t over = has + down < had ? p[has + down] : 0;
+    if (has - low >= 8) {
+        uint64_t highest = load64(p + has - 8 + down) >> shift | over << (63 - shift) << 1;
+        for (uint8_t *o = p + low; o < p + has - 8; o += 8)
+            store64(o, load64(o + down) >> shift | (uint64_t)o[down + 8] << (63 - shift) << 1);
+        store64(p + has - 8, highest);
+    } else {
+        for (size_t o = low; o < has; o++) {
+            unsigned high = o + 1 < has ? p[o + down + 1] : (unsigned)over;
+            p[o] = (uint8_t)((unsigned)p[o + down] >> shift | high << (8 - shift));
+        }
     }
     if (stay_mask)
-        p[first] = (uint8_t)((p[first] & ~stay_mask) | stay);
+        p[low] = (uint8_t)((p[low] & ~stay_mask) | stay);
 }
 
 // ---- gaps

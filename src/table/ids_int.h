@@ -5,6 +5,11 @@
 
 #include "table/ids.h"
 
+// Without VARVE_PORTABLE, with which the tests build the portable code alone.
+#if defined(__x86_64__) && !defined(VARVE_PORTABLE)
+#define IDS_AVX2
+#endif
+
 enum {
     IDS_BITMAP = 127,      // the first byte of a bitmap
     IDS_PAYLOADS = 128,    // in the first byte of gaps
@@ -99,6 +104,19 @@ static inline uint64_t get_bits(const struct gaps *g, const uint8_t *bits, size_
     return v & low_bits(w);
 }
 
+// The end of the part of a run of w-bit numbers in which each is had by one load of 8 bytes: the
+// first bit of none of them lies at or past it.
+static inline size_t loads_end(const struct gaps *g, const uint8_t *bits, unsigned w)
+{
+    size_t bytes = (size_t)(g->end - bits);
+    return w <= IDS_LOAD_BITS && bytes >= 8 ? (bytes - 7) * 8 : 0;
+}
+
+static inline size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 // Where an id is or would be.
 struct place {
     size_t i;        // the ids below it
@@ -113,5 +131,29 @@ struct place gaps_seek(const struct gaps *g, uint64_t id);
 unsigned gaps_width(const uint64_t *ids, size_t n);
 // True if a bitmap is the form for these: see table/ids.h.
 bool bitmap_suits(const uint64_t *ids, size_t n);
+
+// ---- ids_avx2.c
+
+#ifdef IDS_AVX2
+// This processor can do what follows.
+static inline bool ids_fast(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+}
+// Decoding and seeking: for widths of 1 to IDS_LOAD_BITS.
+void fast_decode_gaps(const struct gaps *g, uint64_t id, size_t i, size_t n, uint8_t *out);
+void fast_decode_numbers(const struct gaps *g, const uint8_t *bits, unsigned w, size_t i, size_t n,
+                         uint8_t *out);
+// place: of the first id. True: found as gaps_seek does; else the id is not among the place->i
+// first.
+bool fast_seek(const struct gaps *g, uint64_t id, struct place *place);
+// All gaps of n ids, or'ed.
+uint64_t fast_or_gaps(const uint64_t *ids, size_t n);
+// n gaps, of n + 1 ids. Returns the end.
+uint8_t *fast_write_gaps(uint8_t *out, const uint64_t *ids, size_t n, unsigned w);
+// Intersects as far as both have four ids left; from *at_a and *at_b on the rest is the caller's.
+size_t fast_intersect(const uint64_t *a, size_t na, size_t *at_a, const uint64_t *b, size_t nb,
+                      size_t *at_b, uint64_t *out);
+#endif
 
 #endif

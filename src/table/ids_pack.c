@@ -9,6 +9,10 @@ enum { BLOCK_COSTS = 24 };
 
 unsigned gaps_width(const uint64_t *ids, size_t n)
 {
+#ifdef IDS_AVX2
+    if (ids_fast())
+        return width_of(fast_or_gaps(ids, n));
+#endif
     uint64_t all = 0;
     for (size_t i = 1; i < n; i++)
         all |= ids[i] - ids[i - 1] - 1;
@@ -107,6 +111,10 @@ static inline __attribute__((always_inline)) uint8_t *write_numbers(uint8_t *out
 {
     if (w == 0)
         return out;
+#ifdef IDS_AVX2
+    if (gaps && ids_fast())
+        return fast_write_gaps(out, v, n, w);
+#endif
     uint64_t bits = 0; // `filled` of them are not written yet
     unsigned filled = 0;
     for (size_t i = 0; i < n; i++) {

@@ -51,6 +51,10 @@ size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_
     size_t i = 0;
     size_t j = 0;
     size_t n = 0;
+#ifdef IDS_AVX2
+    if (ids_fast())
+        n = fast_intersect(a, na, &i, b, nb, &j, out);
+#endif
     while (i < na && j < nb) { // n <= i, so out may be a
         uint64_t x = a[i];
         uint64_t y = b[j];

@@ -321,11 +321,388 @@ static void changes_follow_the_model(void **state)
     free(m);
 }
 
+// ---- the bytes
+
+static void golden_is(const uint64_t *ids, const uint64_t *payloads, size_t n, const char *bytes,
+                      size_t size)
+{
+    size_t got;
+    uint8_t *b = pack(ids, payloads, n, &got);
+    assert_int_equal(got, size);
+    assert_memory_equal(b, bytes, size);
+    assert_ok(ids_check(slice_of(b, got)));
+    uint64_t back[IDS_BLOCK];
+    uint64_t back_payloads[IDS_BLOCK];
+    assert_int_equal(ids_decode(b, back, back_payloads), n);
+    assert_memory_equal(back, ids, n * sizeof *ids);
+    if (payloads)
+        assert_memory_equal(back_payloads, payloads, n * sizeof *ids);
+    free(b);
+}
+
+#define GOLDEN(ids, payloads, bytes) \
+    golden_is(ids, payloads, sizeof ids / sizeof *ids, bytes, sizeof bytes - 1)
+
+static void golden_bytes(void **state)
+{
+    static const uint64_t zero[] = {0};
+    GOLDEN(zero, NULL, "\0\0\0");
+    static const uint64_t top[] = {UINT64_MAX};
+    GOLDEN(top, NULL, "\0\0\x8\xff\xff\xff\xff\xff\xff\xff\xff");
+    static const uint64_t ends[] = {0, UINT64_MAX};
+    GOLDEN(ends, NULL, "\x40\x1\0\xfe\xff\xff\xff\xff\xff\xff\xff");
+    static const uint64_t row[] = {256, 257, 258};
+    GOLDEN(row, NULL, "\0\x2\x2\0\x1");
+    // Gaps 5, 0, 2 in 3 bits each: 101, 000 and 010 from the lowest bit on.
+    static const uint64_t few[] = {9, 15, 16, 19};
+    GOLDEN(few, NULL, "\x3\x3\x1\x9\x85\x0");
+    // Payloads 1, 2, 3, 16 in 5 bits each.
+    static const uint64_t payloads[] = {1, 2, 3, 16};
+    GOLDEN(few, payloads, "\x83\x3\x1\x5\x9\x85\x0\x41\xc\x8");
+    static const uint64_t none[] = {0, 0, 0, 0};
+    GOLDEN(few, none, "\x83\x3\x1\x0\x9\x85\x0");
+    // The even ones of 130 to 194 and the odd ones of 197 to 261: words 2 to 4.
+    uint64_t dense[66];
+    for (size_t i = 0; i < 66; i++)
+        dense[i] = 130 + 2 * i + (i >= 33);
+    GOLDEN(dense, NULL,
+           "\x7f\x2\x41\0\x2\0\0\0\0\0\0\0"
+           "\x54\x55\x55\x55\x55\x55\x55\x55"
+           "\xa5\xaa\xaa\xaa\xaa\xaa\xaa\xaa"
+           "\x2a\0\0\0\0\0\0\0");
+}
+
+// Reads a block bit by bit, as the header describes it. 0 ids: not valid.
+static uint64_t bits_at(const uint8_t *p, size_t at, size_t w)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < w; i++)
+        v |= (uint64_t)(p[(at + i) / 8] >> (at + i) % 8 & 1) << i;
+    return v;
+}
+
+static size_t naive_bitmap(const uint8_t *p, size_t size, uint64_t *ids)
+{
+    if (size < 20 || (size - 12) % 8 || (size - 12) / 8 != p[1] + 1u || p[1] > 127)
+        return 0;
+    uint64_t base = bits_at(p, 32, 64);
+    size_t n = 0;
+    for (size_t i = 0; i < (size - 12) * 8; i++) {
+        if (!bits_at(p, 96 + i, 1))
+            continue;
+        unsigned __int128 id = (unsigned __int128)base * 64 + i;
+        if (id > UINT64_MAX)
+            return 0;
+        ids[n++] = (uint64_t)id;
+    }
+    bool ends = bits_at(p, 96, 64) && bits_at(p, (size - 8) * 8, 64);
+    return ends && n == bits_at(p, 16, 16) + 1 ? n : 0;
+}
+
+static size_t naive_read(const uint8_t *p, size_t size, uint64_t *ids)
+{
+    if (size < 3)
+        return 0;
+    if (p[0] == 127)
+        return naive_bitmap(p, size, ids);
+    size_t head = p[0] >= 128 ? 4 : 3;
+    size_t w = p[0] % 128;
+    size_t count = p[1] + 1u;
+    size_t n = p[2];
+    if (size < head || w > 64 || n > 8 || (head == 4 && p[3] > 64))
+        return 0;
+    size_t payload_bits = head == 4 ? p[3] * count : 0;
+    size_t gap_bytes = (w * (count - 1) + 7) / 8;
+    if (size != head + n + gap_bytes + (payload_bits + 7) / 8 || (n && p[head + n - 1] == 0))
+        return 0;
+    const uint8_t *gaps = p + head + n;
+    if (bits_at(gaps, w * (count - 1), 8 * gap_bytes - w * (count - 1)) ||
+        bits_at(gaps + gap_bytes, payload_bits, (8 - payload_bits % 8) % 8))
+        return 0;
+    unsigned __int128 id = bits_at(p + head, 0, 8 * n);
+    for (size_t i = 0; i < count; i++) {
+        if (i)
+            id += (unsigned __int128)bits_at(gaps, (i - 1) * w, w) + 1;
+        if (id > UINT64_MAX)
+            return 0;
+        ids[i] = (uint64_t)id;
+    }
+    return count;
+}
+
+// ids_check says what the naive reader says; what it accepts is read alike, and packs again.
+// Returns whether it is valid.
+static bool judged_alike(const uint8_t *bytes, size_t size)
+{
+    uint8_t *b = malloc(size + (size == 0));
+    uint64_t *ids = malloc(IDS_MOST * sizeof *ids);
+    uint64_t *got = malloc(IDS_MOST * sizeof *got);
+    uint64_t *payloads = malloc(IDS_MOST * sizeof *payloads);
+    uint8_t *again = malloc(IDS_BYTES_MAX);
+    assert_true(b && ids && got && payloads && again);
+    memcpy(b, bytes, size);
+    size_t n = naive_read(b, size, ids);
+    assert_err(ids_check(slice_of(b, size)), n ? ERR_OK : ERR_DAMAGED);
+    if (n) {
+        assert_int_equal(ids_size(b), size);
+        assert_int_equal(ids_count(b), n);
+        assert_int_equal(ids_decode(b, got, payloads), n);
+        assert_memory_equal(got, ids, n * sizeof *ids);
+        bool has_payloads = ids_has_payloads(b);
+        for (size_t at = 0, piece; at < n; at += piece) {
+            piece = ids_cut(ids + at, n - at, has_payloads);
+            size_t packed = ids_pack(ids + at, has_payloads ? payloads + at : NULL, piece, again);
+            assert_int_equal(naive_read(again, packed, got), piece);
+            assert_memory_equal(got, ids + at, piece * sizeof *ids);
+        }
+    }
+    free(b);
+    free(ids);
+    free(got);
+    free(payloads);
+    free(again);
+    return n > 0;
+}
+
+// A valid block with widths that may be more than is needed, where it has gaps.
+static size_t any_block(uint8_t *out, struct model *m, uint64_t *rnd)
+{
+    unsigned width = (unsigned)(next_random(rnd) % 65);
+    bool payloads = next_random(rnd) % 2;
+    size_t n = 1 + next_random(rnd) % 40;
+    if (next_random(rnd) % 3 == 0) { // a bitmap
+        n = 40 + next_random(rnd) % 400;
+        width = (unsigned)(next_random(rnd) % 2);
+        payloads = false;
+    }
+    uint64_t first = next_random(rnd) >> next_random(rnd) % 64;
+    if (next_random(rnd) % 4 == 0)
+        first = UINT64_MAX - 1000 + next_random(rnd) % 100;
+    make_gaps(m, n, width, first, (unsigned)(next_random(rnd) % 65), rnd);
+    m->n = ids_cut(m->ids, m->n, payloads);
+    return ids_pack(m->ids, payloads ? m->payloads : NULL, m->n, out);
+}
+
+static void damage_is_found(void **state)
+{
+    uint64_t rnd = test_seed();
+    struct model *m = calloc(1, sizeof *m);
+    uint8_t b[IDS_BYTES_MAX + 8];
+    assert_non_null(m);
+    unsigned valid = 0, flips = 0;
+    for (unsigned i = 0; i < 150; i++) {
+        size_t size = any_block(b, m, &rnd);
+        assert_true(judged_alike(b, size));
+        for (size_t n = 0; n < size; n++)
+            assert_false(judged_alike(b, n));
+        memset(b + size, 0, 8);
+        for (size_t n = size + 1; n <= size + 8; n++)
+            assert_false(judged_alike(b, n));
+        for (size_t bit = 0; bit < 8 * size; bit += bit < 200 ? 1 : 1 + next_random(&rnd) % 16) {
+            b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            valid += judged_alike(b, size);
+            flips++;
+            b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+    assert_true(valid > flips / 10 && valid < flips); // both happen
+    for (unsigned i = 0; i < 20000; i++) {            // heads that are near valid ones
+        size_t size = next_random(&rnd) % 40;
+        for (size_t k = 0; k < size; k++)
+            b[k] = (uint8_t)(next_random(&rnd) >> 8 * (next_random(&rnd) % 9 % 8));
+        if (size > 2) {
+            b[1] %= 8;
+            b[2] %= 10;
+        }
+        judged_alike(b, size);
+    }
+    free(m);
+}
+
+#define REFUSED(bytes) assert_false(judged_alike((const uint8_t *)(bytes), sizeof(bytes) - 1))
+
+static void invalid_blocks(void **state)
+{
+    REFUSED("");
+    REFUSED("\x41\0\0");                                 // a width of 65
+    REFUSED("\x7e\0\0");                                 // of 126
+    REFUSED("\xff\0\0\0\0\0\0\0\0");                     // 127 with payloads
+    REFUSED("\0\0\x9\x1\x1\x1\x1\x1\x1\x1\x1\x1");       // 9 bytes of the first
+    REFUSED("\0\0\x2\x7\0");                             // 2 where 1 holds it
+    REFUSED("\0\0\x1\0");                                // 1 for id 0
+    REFUSED("\x80\0\0\x41\0\0\0\0\0\0\0\0\0");           // payloads of 65 bits
+    REFUSED("\x80\0\0");                                 // no width of payloads
+    REFUSED("\x3\x1\0\x8");                              // a filling bit
+    REFUSED("\x80\0\0\x3\x8");                           // of payloads
+    REFUSED("\0\x1\x8\xff\xff\xff\xff\xff\xff\xff\xff"); // one past the last id
+    REFUSED("\x40\x1\0\xff\xff\xff\xff\xff\xff\xff\xff");
+    REFUSED("\x7f\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");                // an empty word
+    REFUSED("\x7f\0\x1\0\0\0\0\0\0\0\0\0\x1\0\0\0\0\0\0\0");              // a wrong count
+    REFUSED("\x7f\0\0\0\0\0\0\0\0\0\0\x4\x1\0\0\0\0\0\0\0");              // id 2^64
+    REFUSED("\x7f\x1\0\0\xff\xff\xff\xff\xff\xff\xff\x3\x1\0\0\0\0\0\0\0" // and
+            "\x1\0\0\0\0\0\0\0");
+    REFUSED("\x7f\x1\0\0\0\0\0\0\0\0\0\0\x1\0\0\0\0\0\0\0" // the last word is empty
+            "\0\0\0\0\0\0\0\0");
+    REFUSED("\x7f\x1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" // the first is
+            "\x1\0\0\0\0\0\0\0");
+    uint8_t b[12 + 129 * 8]; // 129 words
+    memset(b, 0xff, sizeof b);
+    memcpy(b, "\x7f\x80\x3f\x20\0\0\0\0\0\0\0\0", 12);
+    assert_false(judged_alike(b, sizeof b));
+    b[1]--;
+    b[2] = 0xff;
+    b[3] = 0x1f;
+    assert_true(judged_alike(b, sizeof b - 8));
+    // Widths that are more than is needed are fine.
+    assert_true(judged_alike((const uint8_t *)"\x8\x1\0\x1", 4));
+    assert_true(judged_alike((const uint8_t *)"\x40\0\0", 3));
+}
+
+// ---- sets
+
+// Rising ids in a heap block of exact size, as out of a range of `spread` ids for each.
+static uint64_t *make_run(size_t n, uint64_t low, uint64_t spread, uint64_t *rnd)
+{
+    uint64_t *v = malloc(n * sizeof *v + (n == 0));
+    assert_non_null(v);
+    uint64_t id = low;
+    for (size_t i = 0; i < n; i++) {
+        id += next_random(rnd) % (2 * spread - 1) + (i > 0);
+        v[i] = id;
+    }
+    return v;
+}
+
+enum { BOTH = 1, ONLY_A = 2, ONLY_B = 4 }; // which ids a set takes
+
+// Naive: every id of either run, in order, is looked for in each.
+static size_t naive(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, unsigned takes,
+                    uint64_t *out)
+{
+    size_t n = 0;
+    for (size_t i = 0, j = 0; i < na || j < nb;) {
+        uint64_t id = j == nb || (i < na && a[i] < b[j]) ? a[i] : b[j];
+        bool of_a = i < na && a[i] == id;
+        bool of_b = j < nb && b[j] == id;
+        if (takes & (of_a && of_b ? BOTH : of_a ? ONLY_A : ONLY_B))
+            out[n++] = id;
+        i += of_a;
+        j += of_b;
+    }
+    return n;
+}
+
+typedef size_t (*set_fn)(const uint64_t *, size_t, const uint64_t *, size_t, uint64_t *);
+
+static void set_is(set_fn fn, unsigned takes, const uint64_t *a, size_t na, const uint64_t *b,
+                   size_t nb)
+{
+    size_t room = takes == BOTH ? (na < nb ? na : nb) : takes & ONLY_B ? na + nb : na;
+    uint64_t *expect = malloc((na + nb + 1) * sizeof *expect);
+    uint64_t *got = malloc(room * sizeof *got + (room == 0));
+    uint64_t *in_place = malloc(na * sizeof *in_place + (na == 0));
+    assert_true(expect && got && in_place);
+    size_t n = naive(a, na, b, nb, takes, expect);
+    assert_int_equal(fn(a, na, b, nb, got), n);
+    if (n)
+        assert_memory_equal(got, expect, n * sizeof *got);
+    if (!(takes & ONLY_B)) {
+        if (na)
+            memcpy(in_place, a, na * sizeof *in_place);
+        assert_int_equal(fn(in_place, na, b, nb, in_place), n);
+        if (n)
+            assert_memory_equal(in_place, expect, n * sizeof *in_place);
+    }
+    free(expect);
+    free(got);
+    free(in_place);
+}
+
+static void sets_are(const uint64_t *a, size_t na, const uint64_t *b, size_t nb)
+{
+    set_is(ids_intersect_runs, BOTH, a, na, b, nb);
+    set_is(ids_union_runs, BOTH | ONLY_A | ONLY_B, a, na, b, nb);
+    set_is(ids_minus_runs, ONLY_A, a, na, b, nb);
+}
+
+static void runs_combine(void **state)
+{
+    uint64_t rnd = test_seed();
+    static const size_t counts[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 64, 65, 200, 256, 700};
+    enum { COUNTS = sizeof counts / sizeof *counts };
+    for (unsigned i = 0; i < 12000; i++) {
+        size_t na = counts[next_random(&rnd) % COUNTS];
+        size_t nb = counts[next_random(&rnd) % COUNTS];
+        uint64_t low = next_random(&rnd) % 4 ? next_random(&rnd) % 1000 : UINT64_MAX / 2 - 500;
+        uint64_t other = next_random(&rnd) % 8 ? low : low + 1000 * (next_random(&rnd) % 1000);
+        static const uint64_t spreads[] = {1, 2, 3, 10, 1000, UINT64_C(1) << 50};
+        uint64_t *a = make_run(na, low, spreads[next_random(&rnd) % 6], &rnd);
+        uint64_t *b = make_run(nb, other, spreads[next_random(&rnd) % 6], &rnd);
+        sets_are(a, na, b, nb);
+        sets_are(a, na, a, na);
+        // Nested: every third of a.
+        size_t nc = 0;
+        uint64_t *c = malloc(na * sizeof *c + 1);
+        assert_non_null(c);
+        for (size_t k = 0; k < na; k += 3)
+            c[nc++] = a[k];
+        sets_are(a, na, c, nc);
+        sets_are(c, nc, a, na);
+        free(a);
+        free(b);
+        free(c);
+    }
+}
+
+// A block of each form, of ids near `low`.
+static uint8_t *random_block(struct model *m, uint64_t low, uint64_t *rnd)
+{
+    bool dense = next_random(rnd) % 2;
+    size_t n = 1 + next_random(rnd) % (dense ? 5000 : IDS_BLOCK);
+    uint64_t *run =
+        make_run(n, low, dense ? 1 + next_random(rnd) % 4 : 1 + next_random(rnd) % 400, rnd);
+    m->n = ids_cut(run, n, false);
+    memcpy(m->ids, run, m->n * sizeof *run);
+    free(run);
+    size_t size;
+    return pack(m->ids, NULL, m->n, &size);
+}
+
+static void blocks_intersect(void **state)
+{
+    uint64_t rnd = test_seed();
+    struct model *a = calloc(1, sizeof *a);
+    struct model *b = calloc(1, sizeof *b);
+    uint64_t *expect = malloc(IDS_MOST * sizeof *expect);
+    assert_true(a && b && expect);
+    for (unsigned i = 0; i < 4000; i++) {
+        uint64_t low = next_random(&rnd) % 3 ? next_random(&rnd) % 100000 : UINT64_MAX - 30000000;
+        uint8_t *x = random_block(a, low, &rnd);
+        uint8_t *y = random_block(b, low + next_random(&rnd) % 2000, &rnd);
+        size_t n = naive(a->ids, a->n, b->ids, b->n, BOTH, expect);
+        size_t room = a->n < b->n ? a->n : b->n;
+        uint8_t *got = malloc(8 * room + 1);
+        assert_non_null(got);
+        assert_int_equal(ids_intersect(x, y, got + 1), n);
+        assert_true(n == 0 || memcmp(got + 1, expect, 8 * n) == 0);
+        assert_int_equal(ids_intersect(y, x, got + 1), n);
+        assert_true(n == 0 || memcmp(got + 1, expect, 8 * n) == 0);
+        free(got);
+        free(x);
+        free(y);
+    }
+    free(a);
+    free(b);
+    free(expect);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_widths_and_counts),
-        cmocka_unit_test(changes_follow_the_model),
+        cmocka_unit_test(all_widths_and_counts), cmocka_unit_test(changes_follow_the_model),
+        cmocka_unit_test(golden_bytes),          cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(invalid_blocks),        cmocka_unit_test(runs_combine),
+        cmocka_unit_test(blocks_intersect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
