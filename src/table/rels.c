@@ -401,8 +401,7 @@ uint64_t rels_count(struct rels *r, uint32_t table, uint64_t hash)
 
 // ---- lists
 
-// Bytes of RAM that a checkpoint has to write before they could be freed.
-static uint64_t list_weight(uint64_t word)
+uint64_t list_weight(uint64_t word)
 {
     if (!(word & WORD_UNWRITTEN))
         return 0;

@@ -243,19 +243,36 @@ static enum ids_result change_in_place(struct change *c, uint64_t word)
     return IDS_DONE;
 }
 
+// Sets a list's marks after its block was changed where it lies.
+static void block_dirty(const struct change *c, struct rel_slot *slot)
+{
+    uint64_t was = slot->word;
+    slot->word |= WORD_DIRTY | WORD_USED;
+    c->t->dirty += !(was & WORD_DIRTY);
+    if (was & WORD_UNWRITTEN)
+        return;
+    c->t->unwritten += list_weight(slot->word);
+    c->s->unwritten += list_weight(slot->word);
+}
+
 static enum err change_block(struct change *c, struct rel_slot *slot)
 {
     // Removing the third last of a short list: it may lie in its slot then.
     if (!c->adding && !c->t->payloads && ids_count(word_block(slot->word)) <= 3)
         return change_short(c, slot, slot->hash);
-    list_uncount(c->s, c->t, slot->word);
     enum ids_result res = change_in_place(c, slot->word);
-    if (res == IDS_DONE)
-        slot->word |= WORD_DIRTY | WORD_USED;
-    if (res == IDS_DONE && !c->adding)
+    if (res == IDS_NONE)
+        return ERR_OK;
+    if (res != IDS_DONE)
+        return change_short(c, slot, slot->hash);
+    block_dirty(c, slot);
+    c->t->members += c->adding ? 1 : UINT64_MAX; // or one less
+    if (!c->adding && ids_size(word_block(slot->word)) <= word_size(slot->word) / 4 * 3) {
+        list_uncount(c->s, c->t, slot->word);
         slot->word = block_shrink(c->s, slot->word);
-    list_count(c->s, c->t, slot->word);
-    return res == IDS_DONE || res == IDS_NONE ? ERR_OK : change_short(c, slot, slot->hash);
+        list_count(c->s, c->t, slot->word);
+    }
+    return ERR_OK;
 }
 
 // ---- long lists
