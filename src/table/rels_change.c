@@ -294,14 +294,21 @@ static void chunk_replace(struct rel_shard *s, struct rel_long *l, struct rel_ch
     rel_block_free(s, old);
 }
 
-// Joins two neighbours of a leaf where both are thin; without memory for that they stay.
+// True if chunk i of a leaf and the next one have few ids.
+static bool thin_pair(const struct rel_leaf *leaf, size_t i)
+{
+    return i + 1 < leaf->count &&
+           ids_count(word_block(leaf->at[i].word)) + ids_count(word_block(leaf->at[i + 1].word)) <=
+               HALF_FULL;
+}
+
+// Joins a chunk with a neighbour in its leaf where both are thin; without memory for that they
+// stay.
 static void chunks_join(const struct change *c, struct rel_long *l, struct long_at at)
 {
     struct rel_leaf *leaf = long_dir(l)[at.leaf].leaf;
-    size_t i = at.i + 1 < leaf->count ? at.i : at.i - 1;
-    if (leaf->count < 2 ||
-        ids_count(word_block(leaf->at[i].word)) + ids_count(word_block(leaf->at[i + 1].word)) >
-            HALF_FULL)
+    size_t i = at.i;
+    if (!thin_pair(leaf, i) && (i-- == 0 || !thin_pair(leaf, i)))
         return;
     uint64_t ids[HALF_FULL], payloads[HALF_FULL];
     bool with = c->t->payloads;
