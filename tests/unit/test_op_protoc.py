@@ -31,6 +31,7 @@ KINDS = {
                                                    "max_records")}}),
     4: ("append", "Append", {"keyspace": "keyspace", "key": "key", "log": "log", "records": "value"}),
     5: ("trim", "Trim", {"keyspace": "keyspace", "key": "key", "log": "log", "before": "offset"}),
+    10: ("tier", "Tier", {"keyspace": "keyspace", "key": "key", "log": "log", "before": "offset"}),
     6: ("erase", "Erase", {"keyspace": "keyspace", "key": "key", "log": "log", "offset": "offset"}),
     7: ("relation", "Relation", {"name": "key", "id": "relation",
                                  **{n: n for n in ("created_ms", "reverse", "recent", "relaxed")}}),
