@@ -2,7 +2,7 @@
 // below in checkpoints (log_save.c) and come back as cold chunks do (log_load.c).
 #include "commit/log_int.h"
 
-#define LOOK_AGAIN_MS 60000u // a log that is moved is looked at so often for bytes that may go
+#define LOOK_AGAIN_S 60u // a log that is moved is looked at so often for bytes that may go
 
 int64_t tier_keep_time(const struct commit *c, const struct log *l)
 {
@@ -10,10 +10,16 @@ int64_t tier_keep_time(const struct commit *c, const struct log *l)
     return age ? time_before(os_wall_ms(c->o.os), age, l->keyspace->server_time) : INT64_MAX;
 }
 
+static uint32_t now_s(const struct commit *c)
+{
+    return (uint32_t)(os_wall_ms(c->o.os) / 1000);
+}
+
 struct looking {
     struct tier_due *v;
     size_t n, max;
-    uint64_t min_bytes, max_age_ms, now_ms;
+    uint64_t min_bytes;
+    uint32_t max_age_s, now_s;
 };
 
 static void look_at_log(void *arg, struct log *l)
@@ -23,10 +29,10 @@ static void look_at_log(void *arg, struct log *l)
     if (k->n == k->max || (moved && l->local >= l->tiered))
         return;
     // For a log that is moved it says when to look again, for another one since when it waits.
-    if (!l->tier_ms || (!moved && l->tier_ms > k->now_ms))
-        l->tier_ms = k->now_ms;
-    bool due = moved ? l->tier_ms <= k->now_ms
-                     : log_untiered(l) >= k->min_bytes || k->now_ms - l->tier_ms >= k->max_age_ms;
+    if (!l->tier_s || (!moved && l->tier_s > k->now_s))
+        l->tier_s = k->now_s;
+    bool due = moved ? l->tier_s <= k->now_s
+                     : log_untiered(l) >= k->min_bytes || k->now_s - l->tier_s >= k->max_age_s;
     if (due)
         k->v[k->n++] = (struct tier_due){.keyspace = l->keyspace->name,
                                          .key = l->key,
@@ -42,8 +48,8 @@ size_t commit_tier_due(struct commit *c, uint64_t min_bytes, uint64_t max_age_ms
     struct looking k = {.v = v,
                         .max = max,
                         .min_bytes = min_bytes,
-                        .max_age_ms = max_age_ms,
-                        .now_ms = os_wall_ms(c->o.os)};
+                        .max_age_s = (uint32_t)(max_age_ms / 1000),
+                        .now_s = now_s(c)};
     unsigned shard = c->tier_shard;
     for (unsigned s = 0; s < LOGS_SHARDS && k.n < max; s++) {
         shard = (c->tier_shard + s) % LOGS_SHARDS;
@@ -66,7 +72,7 @@ static enum err note_moved(struct commit *c, struct log *l, uint64_t before, str
     if (!l->index)
         return ERR_COLD;
     if (before == l->tiered) { // is there more that may go from here?
-        l->tier_ms = os_wall_ms(c->o.os) + LOOK_AGAIN_MS;
+        l->tier_s = now_s(c) + LOOK_AGAIN_S;
         if (log_local_border(l, c->o.tier.local_bytes, tier_keep_time(c, l)) <= l->local)
             return ERR_OK;
     }
@@ -74,7 +80,7 @@ static enum err note_moved(struct commit *c, struct log *l, uint64_t before, str
     if (e)
         return err_set(msg, e, "%s", err_text(e));
     if (before > l->tiered)
-        l->tier_ms = 0;
+        l->tier_s = 0;
     log_tier(c->logs, l, before, seq);
     return ERR_OK;
 }

@@ -112,8 +112,8 @@ struct log {
     uint64_t stored_seq;             // of the change that is below; < seq: dirty
     uint64_t tiered;                 // records before this offset are in objects too
     uint64_t local;    // bytes below of chunks before this are gone, if the chunks lack no record
-    uint64_t tier_ms;  // commit/: since when something waits to be tiered; when to look again
     uint32_t resident; // blocks
+    uint32_t tier_s;   // commit/: since when something waits to be tiered, or when to look again
     uint16_t key_len;
     uint8_t shard;
     bool dirty;  // differs from below
