@@ -65,7 +65,8 @@ size_t commit_tier_due(struct commit *c, uint64_t min_bytes, uint64_t max_age_ms
 static enum err note_moved(struct commit *c, struct log *l, uint64_t before, struct errmsg *msg)
 {
     uint64_t seq;
-    if (before > log_settled(l, wal_durable(c->wal)) || before > l->end)
+    uint64_t durable = wal_durable(c->wal);
+    if (before > l->end || (l->seq > durable && before > log_settled(l, durable)))
         return err_set(msg, ERR_INVALID, "not all of that is durable yet");
     if (before < l->tiered)
         return ERR_OK;

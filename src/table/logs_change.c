@@ -384,7 +384,7 @@ uint64_t log_local_border(const struct log *log, uint64_t keep_bytes, int64_t ke
 {
     const struct log_index *x = log->index;
     uint64_t after = log->bytes; // of the chunks from i on, then past i
-    uint64_t border = log->first;
+    uint64_t border = 0;
     for (uint32_t i = x->begin; i < x->end; i++) {
         const struct chunk_meta *m = &x->chunks[i].meta;
         after -= m->bytes;
