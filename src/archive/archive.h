@@ -12,6 +12,8 @@
 #include "object/object.h"
 #include "op/record.h"
 
+#define ARCHIVE_TOKEN 32 // bytes of a continuation token at most, with its end
+
 struct archive_log {
     struct slice keyspace, key;
 };

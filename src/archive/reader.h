@@ -41,8 +41,6 @@ enum archive_start {
     ARCHIVE_NONCE,     // likewise, of the records that have one
 };
 
-#define ARCHIVE_TOKEN 32 // bytes of a continuation token at most
-
 // What to read; all zero: the first page forwards.
 struct archive_query {
     bool backwards;
