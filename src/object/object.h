@@ -142,6 +142,7 @@ struct object_call {
     // The store's own.
     struct {
         struct object_call *next;
+        void *state;
         bool finished;
     } own;
 };
