@@ -259,8 +259,7 @@ struct listing {
 static bool without_prefix(void *arg, const char *name, uint64_t size)
 {
     struct listing *l = arg;
-    // An object that is called just as the prefix has no name here.
-    return !name[l->prefix_n] || l->fn(l->arg, name + l->prefix_n, size);
+    return l->fn(l->arg, name + l->prefix_n, size);
 }
 
 enum err object_list(struct object_store *s, const char *prefix, const char *after, uint64_t max,
@@ -274,8 +273,8 @@ enum err object_list(struct object_store *s, const char *prefix, const char *aft
     char full[OBJECT_NAME_MAX + 1], full_after[OBJECT_NAME_MAX + 1];
     snprintf(full, sizeof full, "%s%s", s->prefix, prefix);
     snprintf(full_after, sizeof full_after, "%s%s", s->prefix, after ? after : "");
-    enum err e = s->ops->list(s, full, after && *after ? full_after : "", max ? max : UINT64_MAX,
-                              without_prefix, &l, msg);
+    // After the prefix itself in any case: an object that is called just so has no name here.
+    enum err e = s->ops->list(s, full, full_after, max ? max : UINT64_MAX, without_prefix, &l, msg);
     pthread_mutex_lock(&s->lock);
     s->stats.calls++;
     s->stats.failed += e != ERR_OK;
@@ -288,4 +287,6 @@ void object_get_stats(struct object_store *s, struct object_stats *out)
     pthread_mutex_lock(&s->lock);
     *out = s->stats;
     pthread_mutex_unlock(&s->lock);
+    if (s->ops->stats)
+        s->ops->stats(s, out);
 }
