@@ -24,11 +24,13 @@
 #define PARTS_MAX       10000u
 #define LIST_PAGE       1000u
 
+#define UPLOAD_QUERY (3 * sizeof((struct xml_answer *)0)->upload_id + 16)
+
 struct part {
     struct s3_request r; // the first member
     struct s3_op *op;
     char hash[SHA256_HEX];
-    char query[1200];
+    char query[UPLOAD_QUERY + 32];
 };
 
 // A call under way.
@@ -38,16 +40,15 @@ struct s3_op {
     atomic_bool cancelled;
     char name[OBJECT_NAME_MAX + 1];
     char hash[SHA256_HEX];
-    struct http_body body; // PUT, PUT_ABSENT
-    enum err e;            // what the call will end with, while more requests tidy up
+    struct transfer_body body; // PUT, PUT_ABSENT
+    enum err e;                // what the call will end with, while more requests tidy up
     struct errmsg msg;
     // In parts.
     struct part *parts;
     unsigned part_count;
     unsigned parts_left;
-    char upload[3 * 1024 + 16]; // "uploadId=...", encoded
-    char query[3 * 1024 + 64];
-    struct buf complete; // the list of parts, as XML
+    char upload[UPLOAD_QUERY]; // "uploadId=...", encoded
+    struct buf complete;       // the list of parts, as XML
     struct slice complete_part;
     char etag[64]; // that the object will have, "" if not known
 };
@@ -135,12 +136,13 @@ static void put_absent_done(struct s3_request *r)
     op->e = r->e;
     op->msg = r->msg;
     r = renew(op, S3_get, "GET", compared);
-    r->x.sink = HTTP_COMPARE;
+    r->x.sink = TRANSFER_COMPARE;
     r->x.body = op->body;
     s3_request_queue(r);
 }
 
-static enum err payload_hash(const struct s3 *s, const struct http_body *b, char hash[SHA256_HEX])
+static enum err payload_hash(const struct s3 *s, const struct transfer_body *b,
+                             char hash[SHA256_HEX])
 {
     if (!s->unsigned_payload)
         return sha256_hex(hash, b->parts, b->count, b->from, b->n);
@@ -164,7 +166,6 @@ static void give_up(struct s3_op *op)
     struct s3_request *r = renew(op, S3_multipart, "DELETE", upload_ended);
     r->query = op->upload;
     r->once = true;
-    r->kind = S3_delete; // its answer has nothing of S3's about it
     r->x.farewell = true;
     s3_request_queue(r);
 }
@@ -249,7 +250,7 @@ static void complete(struct s3_op *op)
     r->payload_hash = op->hash;
     r->expects = XML_COMPLETED;
     r->x.has_body = true;
-    r->x.body = (struct http_body){&op->complete_part, 1, 0, op->complete_part.n};
+    r->x.body = (struct transfer_body){&op->complete_part, 1, 0, op->complete_part.n};
     s3_request_queue(r);
 }
 
@@ -264,7 +265,7 @@ static void part_done(struct s3_request *r)
         op->e = e;
         op->msg = r->msg;
         atomic_store(&op->cancelled, true);
-        http_wake(r->s3->http);
+        transfers_wake(r->s3->transfers);
     }
     if (--op->parts_left > 0)
         return;
@@ -292,7 +293,7 @@ static void upload_begun(struct s3_request *r)
     op->parts_left = op->part_count;
     for (unsigned i = 0; i < op->part_count; i++) {
         struct part *p = &op->parts[i];
-        snprintf(p->query, sizeof p->query, "partNumber=%u&%.1100s", i + 1, op->upload);
+        snprintf(p->query, sizeof p->query, "partNumber=%u&%s", i + 1, op->upload);
         s3_request_queue(&p->r);
     }
 }
@@ -313,7 +314,7 @@ static enum err make_parts(struct s3_op *op)
     for (unsigned i = 0; i < count; i++) {
         struct part *p = &op->parts[i];
         uint64_t from = i * each;
-        struct http_body body = op->body;
+        struct transfer_body body = op->body;
         body.from = from;
         body.n = n - from < each ? n - from : each;
         p->op = op;
@@ -352,7 +353,7 @@ static enum err begin_put(struct s3_op *op)
     struct object_call *c = op->call;
     struct s3 *s = op->r.s3;
     bool absent = c->op == OBJECT_PUT_ABSENT;
-    op->body = (struct http_body){c->parts, c->count, 0, object_parts_size(c->parts, c->count)};
+    op->body = (struct transfer_body){c->parts, c->count, 0, object_parts_size(c->parts, c->count)};
     if (!absent && op->body.n > s->multipart_bytes)
         return begin_upload(op);
     enum err e = payload_hash(s, &op->body, op->hash);
@@ -369,7 +370,7 @@ static enum err begin_put(struct s3_op *op)
 static void got(struct s3_request *r)
 {
     struct s3_op *op = (struct s3_op *)r;
-    struct http_exchange *x = &r->x;
+    struct transfer *x = &r->x;
     if (r->e == ERR_OK)
         op->call->size = x->total != UINT64_MAX    ? x->total
                          : x->length != UINT64_MAX ? x->length
@@ -416,7 +417,7 @@ static void begin_get(struct s3_op *op)
         return;
     }
     struct s3_request *r = renew(op, S3_get, "GET", got);
-    r->x.sink = HTTP_OUT;
+    r->x.sink = TRANSFER_OUT;
     r->x.out = c->out;
     r->ranged = ranged;
     r->offset = c->offset;
@@ -476,7 +477,7 @@ static void s3_cancel(struct object_store *s, struct object_call *c)
     if (!op)
         return;
     atomic_store(&op->cancelled, true);
-    http_wake(s3_of(s)->http);
+    transfers_wake(s3_of(s)->transfers);
 }
 
 // ---- list
@@ -587,8 +588,8 @@ static enum err s3_list(struct object_store *s, const char *prefix, const char *
 static void s3_stats(struct object_store *base, struct object_stats *out)
 {
     struct s3 *s = s3_of(base);
-    struct http_stats h;
-    http_get_stats(s->http, &h);
+    struct transfers_stats h;
+    transfers_get_stats(s->transfers, &h);
 #define X(name) out->name = atomic_load_explicit(&s->requests[S3_##name], memory_order_relaxed);
     OBJECT_REQUESTS(X)
 #undef X
@@ -610,7 +611,7 @@ static void free_texts(struct s3 *s)
 static void s3_close(struct object_store *base)
 {
     struct s3 *s = s3_of(base);
-    http_free(s->http);
+    transfers_free(s->transfers);
     free_texts(s);
     object_base_release(base);
     free(s);
@@ -705,9 +706,9 @@ static enum err set_up(struct s3 *s, const struct object_options *o, struct errm
     e = object_base_init(&s->base, &s3_ops, o, where);
     if (e != ERR_OK)
         return err_set(msg, e, "%s", err_text(e));
-    struct http_options h = {o->os, connections, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS,
-                             text_or(o->s3.ca_file, "")};
-    e = http_new(&s->http, &h, msg);
+    struct transfers_options h = {o->os, connections, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS,
+                                  text_or(o->s3.ca_file, "")};
+    e = transfers_new(&s->transfers, &h, msg);
     if (e != ERR_OK)
         object_base_release(&s->base);
     return e;

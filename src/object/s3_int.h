@@ -1,10 +1,10 @@
 // The S3 store's inside: s3.c makes calls of requests, s3_request.c makes requests of attempts,
-// http.c carries attempts out.
+// transfer.c carries attempts out.
 #ifndef VARVE_OBJECT_S3_INT_H
 #define VARVE_OBJECT_S3_INT_H
 
 #include "object/credentials.h"
-#include "object/http.h"
+#include "object/transfer.h"
 #include "object/object_int.h"
 #include "object/sign.h"
 #include "object/url.h"
@@ -19,7 +19,7 @@ enum s3_kind {
 
 struct s3 {
     struct object_store base;
-    struct http *http;
+    struct transfers *transfers;
     struct endpoint endpoint;
     bool in_path; // the bucket stands in the path
     char bucket[64];
@@ -32,7 +32,7 @@ struct s3 {
     atomic_ullong requests[S3_KINDS];
     atomic_ullong retries;
     atomic_ullong fetches;
-    // The http thread's.
+    // The transfers' thread's.
     struct credentials keys;
     bool has_keys;
     uint64_t fetch_at_ms;    // after a failed renewal of keys that are still good: not before
@@ -43,7 +43,7 @@ struct s3 {
 
 // One request with all its attempts.
 struct s3_request {
-    struct http_exchange x; // the first member
+    struct transfer x; // the first member
     struct s3 *s3;
     // To be set, zero what is not used. x: method, body, has_body, sink, out, cancelled, farewell.
     enum s3_kind kind;
@@ -53,7 +53,8 @@ struct s3_request {
     const char *payload_hash; // NULL: of nothing
     bool absent;              // If-None-Match: *
     bool ranged;
-    uint64_t offset;       // and x.keep
+    uint64_t offset;
+    uint64_t length;       // at least 1; offset + length fits an int64_t
     enum xml_root expects; // of the answer; XML_OTHER: no XML
     bool once;             // one attempt only
     void (*done)(struct s3_request *r);
@@ -72,9 +73,9 @@ struct s3_request {
     bool clock_set; // the clock was set for it
 };
 
-// Begins; `done` follows on the http thread. From any thread.
+// Begins; `done` follows on the transfers' thread. From any thread.
 void s3_request_start(struct s3_request *r);
-// The same on the http thread.
+// The same on the transfers' thread.
 void s3_request_queue(struct s3_request *r);
 void s3_request_release(struct s3_request *r);
 

@@ -200,7 +200,7 @@ static enum err make_headers(struct s3_request *r, const char *path)
     return e != ERR_OK || good ? e : ERR_NO_MEMORY;
 }
 
-static enum err prepare(struct http_exchange *x)
+static enum err prepare(struct transfer *x)
 {
     struct s3_request *r = (struct s3_request *)x;
     x->skip = r->ranged ? r->offset : 0;
@@ -228,7 +228,7 @@ static enum err prepare(struct http_exchange *x)
 
 static enum act judge_broken(struct s3_request *r)
 {
-    struct http_exchange *x = &r->x;
+    struct transfer *x = &r->x;
     bool known = r->s3->answered;
     char what[200];
     snprintf(what, sizeof what, "%.180s", *x->error ? x->error : curl_easy_strerror(x->code));
@@ -250,7 +250,7 @@ static enum act judge_broken(struct s3_request *r)
     case CURLE_WEIRD_SERVER_REPLY:
         return known ? fail(r, ERR_NETWORK, TRY_AGAIN, what, "") : not_s3(r, what);
     case CURLE_PARTIAL_FILE:
-        if (r->x.sink != HTTP_ANSWER)
+        if (r->x.sink != TRANSFER_ANSWER)
             return fail(r, ERR_DAMAGED, TRY_AGAIN, what, "the body was cut short");
         return fail(r, ERR_NETWORK, TRY_AGAIN, what, "");
     default:
@@ -313,7 +313,7 @@ static enum act judge_code(struct s3_request *r, const struct xml_answer *xml)
 // An error without S3's XML: as HEAD gives them, or from something that is not S3.
 static enum act judge_status(struct s3_request *r)
 {
-    struct http_exchange *x = &r->x;
+    struct transfer *x = &r->x;
     char what[160];
     snprintf(what, sizeof what, "status %u, %s", x->status, *x->type ? x->type : "no content type");
     bool head = strcmp(x->method, "HEAD") == 0;
@@ -350,7 +350,7 @@ static enum act judge_error(struct s3_request *r)
 // Status 2xx: what the answer must have to be S3's.
 static enum act judge_good(struct s3_request *r)
 {
-    struct http_exchange *x = &r->x;
+    struct transfer *x = &r->x;
     r->e = ERR_OK;
     r->msg.text[0] = 0;
     if (r->expects != XML_OTHER) {
@@ -369,7 +369,7 @@ static enum act judge_good(struct s3_request *r)
             return act;
         }
         r->has_xml = true;
-    } else if (r->kind != S3_delete && !x->marked && !*x->etag) {
+    } else if (strcmp(x->method, "DELETE") != 0 && !x->marked && !*x->etag) {
         return not_s3(r, "the answer has none of the headers that S3 gives");
     }
     r->s3->answered = r->s3->bucket_seen = true;
@@ -378,7 +378,7 @@ static enum act judge_good(struct s3_request *r)
 
 static enum act judge(struct s3_request *r)
 {
-    struct http_exchange *x = &r->x;
+    struct transfer *x = &r->x;
     switch (x->e) {
     case ERR_OK:
         break;
@@ -446,11 +446,11 @@ static bool again(struct s3_request *r, enum act act)
         return false;
     }
     r->x.not_before = act == TRY_AGAIN ? now + backoff_ns(r) : 0;
-    http_queue(s->http, &r->x);
+    transfers_queue(s->transfers, &r->x);
     return true;
 }
 
-static void attempt_done(struct http_exchange *x)
+static void attempt_done(struct transfer *x)
 {
     struct s3_request *r = (struct s3_request *)x;
     bool told = x->e == ERR_OK && x->status < 500;
@@ -475,13 +475,13 @@ static void set_up(struct s3_request *r)
 void s3_request_start(struct s3_request *r)
 {
     set_up(r);
-    http_start(r->s3->http, &r->x);
+    transfers_start(r->s3->transfers, &r->x);
 }
 
 void s3_request_queue(struct s3_request *r)
 {
     set_up(r);
-    http_queue(r->s3->http, &r->x);
+    transfers_queue(r->s3->transfers, &r->x);
 }
 
 void s3_request_release(struct s3_request *r)
@@ -489,5 +489,5 @@ void s3_request_release(struct s3_request *r)
     if (r->has_xml)
         xml_release(&r->xml);
     r->has_xml = false;
-    http_release(&r->x);
+    transfer_release(&r->x);
 }

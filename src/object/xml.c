@@ -85,9 +85,13 @@ static void XMLCALL on_text(void *arg, const XML_Char *s, int n)
         p->text_cut = true;
 }
 
+// Copies, cut to what fits.
 static void keep(char *to, size_t cap, const char *text)
 {
-    snprintf(to, cap, "%s", text);
+    size_t n = strlen(text);
+    n = n < cap ? n : cap - 1;
+    memcpy(to, text, n);
+    to[n] = 0;
 }
 
 static void end_of_contents(struct parse *p)

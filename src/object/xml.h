@@ -19,8 +19,8 @@ struct xml_answer {
     char code[64];
     char message[256];
     char region[64];
-    char upload_id[1024]; // XML_INITIATED; whole or ERR_INVALID
-    char etag[128];       // XML_COMPLETED
+    char upload_id[512]; // XML_INITIATED; whole or ERR_INVALID
+    char etag[128];      // XML_COMPLETED
     // XML_LIST
     bool truncated; // there is more
     bool encoded;   // names are percent-encoded; they are decoded here

@@ -1,4 +1,4 @@
-#include "object/http.h"
+#include "object/transfer.h"
 #include "base/assert.h"
 
 #include <pthread.h>
@@ -14,11 +14,11 @@
 #define KEEP_IDLE_S   55L // servers drop idle connections after 60 s and more
 
 struct list {
-    struct http_exchange *first;
-    struct http_exchange **end;
+    struct transfer *first;
+    struct transfer **end;
 };
 
-struct http {
+struct transfers {
     struct os *os;
     unsigned connections;
     uint64_t timeout_ns;
@@ -28,27 +28,27 @@ struct http {
     pthread_mutex_t lock; // over arrivals, closing, stats
     struct list arrivals;
     bool closing;
-    struct http_stats stats;
+    struct transfers_stats stats;
     // The thread's.
     struct list queue;
-    struct http_exchange *delayed;
-    struct http_exchange *active;
+    struct transfer *delayed;
+    struct transfer *active;
     unsigned active_count;
     CURL **spare; // handles with nothing to do, their constant options set
     unsigned spare_count;
     bool stopping; // `closing` as seen at the turn's beginning
 };
 
-static void list_add(struct list *l, struct http_exchange *x)
+static void list_add(struct list *l, struct transfer *x)
 {
     x->next = NULL;
     *l->end = x;
     l->end = &x->next;
 }
 
-static struct http_exchange *list_take(struct list *l)
+static struct transfer *list_take(struct list *l)
 {
-    struct http_exchange *x = l->first;
+    struct transfer *x = l->first;
     if (x) {
         l->first = x->next;
         if (!l->first)
@@ -65,9 +65,9 @@ static void list_init(struct list *l)
 
 // ---- bodies
 
-struct http_cursor http_body_start(const struct http_body *b)
+struct transfer_cursor transfer_body_start(const struct transfer_body *b)
 {
-    struct http_cursor c = {.left = b->n};
+    struct transfer_cursor c = {.left = b->n};
     uint64_t from = b->from;
     while (c.part < b->count && from >= b->parts[c.part].n)
         from -= b->parts[c.part++].n;
@@ -76,7 +76,7 @@ struct http_cursor http_body_start(const struct http_body *b)
 }
 
 // The next run of bytes that lie together, empty at the end; moves past it.
-static struct slice next_run(const struct http_body *b, struct http_cursor *c, size_t n)
+static struct slice next_run(const struct transfer_body *b, struct transfer_cursor *c, size_t n)
 {
     while (c->part < b->count && c->offset == b->parts[c->part].n) {
         c->part++;
@@ -93,7 +93,8 @@ static struct slice next_run(const struct http_body *b, struct http_cursor *c, s
     return run;
 }
 
-size_t http_body_read(const struct http_body *b, struct http_cursor *c, char *to, size_t n)
+size_t transfer_body_read(const struct transfer_body *b, struct transfer_cursor *c, char *to,
+                          size_t n)
 {
     size_t done = 0;
     for (;;) {
@@ -106,7 +107,8 @@ size_t http_body_read(const struct http_body *b, struct http_cursor *c, char *to
 }
 
 // True if the next n bytes of the body are these.
-static bool body_matches(const struct http_body *b, struct http_cursor *c, const char *p, size_t n)
+static bool body_matches(const struct transfer_body *b, struct transfer_cursor *c, const char *p,
+                         size_t n)
 {
     while (n > 0) {
         struct slice run = next_run(b, c, n);
@@ -120,30 +122,30 @@ static bool body_matches(const struct http_body *b, struct http_cursor *c, const
 
 // ---- libcurl's calls, on the thread
 
-static void moved(struct http_exchange *x)
+static void moved(struct transfer *x)
 {
     x->moved_ns = 0; // the turn's end puts the time in: one look at the clock a turn
 }
 
 static size_t on_read(char *to, size_t one, size_t n, void *arg)
 {
-    struct http_exchange *x = arg;
+    struct transfer *x = arg;
     moved(x);
-    return http_body_read(&x->body, &x->cursor, to, one * n);
+    return transfer_body_read(&x->body, &x->cursor, to, one * n);
 }
 
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
-    struct http_exchange *x = arg;
+    struct transfer *x = arg;
     if (origin != SEEK_SET || offset != 0)
         return CURL_SEEKFUNC_CANTSEEK;
-    x->cursor = http_body_start(&x->body);
+    x->cursor = transfer_body_start(&x->body);
     return CURL_SEEKFUNC_OK;
 }
 
 static int on_request(void *arg, char *remote, char *local, int remote_port, int local_port)
 {
-    struct http_exchange *x = arg;
+    struct transfer *x = arg;
     x->sent++;
     moved(x);
     return CURL_PREREQFUNC_OK;
@@ -180,7 +182,7 @@ static uint64_t number_of(struct slice s)
     return *text < '0' || *text > '9' || *end ? UINT64_MAX : n;
 }
 
-static void forget_answer(struct http_exchange *x)
+static void forget_answer(struct transfer *x)
 {
     x->status = 0;
     x->etag[0] = x->type[0] = x->region[0] = 0;
@@ -199,7 +201,7 @@ static uint64_t total_of(struct slice range)
 
 static size_t on_header(char *p, size_t one, size_t n, void *arg)
 {
-    struct http_exchange *x = arg;
+    struct transfer *x = arg;
     struct slice line = slice_of(p, one * n), v;
     moved(x);
     if (slice_starts(line, slice_str("HTTP/"))) {
@@ -229,7 +231,7 @@ static size_t on_header(char *p, size_t one, size_t n, void *arg)
 }
 
 // Appends to the caller's buffer, making room for all that is announced at the first bytes.
-static bool take_object(struct http_exchange *x, const char *p, size_t n)
+static bool take_object(struct transfer *x, const char *p, size_t n)
 {
     if (x->status == 200 && x->skip > 0) {
         size_t step = x->skip < n ? (size_t)x->skip : n;
@@ -254,14 +256,14 @@ static bool take_object(struct http_exchange *x, const char *p, size_t n)
 
 static size_t on_body(char *p, size_t one, size_t n, void *arg)
 {
-    struct http_exchange *x = arg;
+    struct transfer *x = arg;
     n *= one;
     moved(x);
     x->received += n;
     bool good = x->status == 200 || x->status == 206;
-    if (good && x->sink == HTTP_OUT)
+    if (good && x->sink == TRANSFER_OUT)
         return take_object(x, p, n) ? n : 0;
-    if (good && x->sink == HTTP_COMPARE) {
+    if (good && x->sink == TRANSFER_COMPARE) {
         x->same = x->same && body_matches(&x->body, &x->cursor, p, n);
         return n;
     }
@@ -273,7 +275,7 @@ static size_t on_body(char *p, size_t one, size_t n, void *arg)
 
 // ---- handles
 
-static CURL *new_handle(struct http *h)
+static CURL *new_handle(struct transfers *h)
 {
     CURL *easy = curl_easy_init();
     if (!easy)
@@ -300,7 +302,7 @@ static CURL *new_handle(struct http *h)
     return easy;
 }
 
-static void set_request(struct http_exchange *x, CURL *easy)
+static void set_request(struct transfer *x, CURL *easy)
 {
     curl_easy_setopt(easy, CURLOPT_URL, x->url);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
@@ -323,7 +325,7 @@ static void set_request(struct http_exchange *x, CURL *easy)
 
 // ---- an exchange's way
 
-static void clear_answer(struct http_exchange *x)
+static void clear_answer(struct transfer *x)
 {
     x->e = ERR_OK;
     x->code = CURLE_OK;
@@ -332,15 +334,15 @@ static void clear_answer(struct http_exchange *x)
     x->sent = 0;
     x->received = 0;
     x->same = true;
-    x->cursor = http_body_start(&x->body);
+    x->cursor = transfer_body_start(&x->body);
     x->out_start = x->out ? buf_len(x->out) : 0;
     if (x->answer.max == 0)
-        buf_init(&x->answer, HTTP_ANSWER_MAX);
+        buf_init(&x->answer, TRANSFER_ANSWER_MAX);
     buf_clear(&x->answer);
     forget_answer(x);
 }
 
-static void end(struct http_exchange *x, enum err e)
+static void end(struct transfer *x, enum err e)
 {
     x->e = e;
     if (x->out && e != ERR_OK)
@@ -349,26 +351,26 @@ static void end(struct http_exchange *x, enum err e)
 }
 
 // Ends it before it began.
-static void refuse(struct http_exchange *x, enum err e)
+static void refuse(struct transfer *x, enum err e)
 {
     clear_answer(x);
     end(x, e);
 }
 
-static bool is_over(const struct http *h, const struct http_exchange *x)
+static bool is_over(const struct transfers *h, const struct transfer *x)
 {
     return !x->farewell &&
            (h->stopping ||
             (x->cancelled && atomic_load_explicit(x->cancelled, memory_order_relaxed)));
 }
 
-static void begin(struct http *h, struct http_exchange *x)
+static void begin(struct transfers *h, struct transfer *x)
 {
     clear_answer(x);
     CURL *easy = h->spare_count ? h->spare[--h->spare_count] : new_handle(h);
     enum err e = easy ? x->prepare(x) : ERR_NO_MEMORY;
     if (e == ERR_OK) {
-        x->cursor = http_body_start(&x->body);
+        x->cursor = transfer_body_start(&x->body);
         set_request(x, easy);
         if (curl_multi_add_handle(h->multi, easy) != CURLM_OK)
             e = ERR_NO_MEMORY;
@@ -387,7 +389,7 @@ static void begin(struct http *h, struct http_exchange *x)
 }
 
 // Takes an active exchange off its handle and the list.
-static void detach(struct http *h, struct http_exchange *x)
+static void detach(struct transfers *h, struct transfer *x)
 {
     long connects = 0;
     curl_off_t up = 0;
@@ -402,16 +404,16 @@ static void detach(struct http *h, struct http_exchange *x)
     VERIFY(h->spare_count < h->connections);
     h->spare[h->spare_count++] = x->easy;
     x->easy = NULL;
-    struct http_exchange **at = &h->active;
+    struct transfer **at = &h->active;
     while (*at != x)
         at = &(*at)->next;
     *at = x->next;
     h->active_count--;
 }
 
-static void finished(struct http *h, CURL *easy, CURLcode code)
+static void finished(struct transfers *h, CURL *easy, CURLcode code)
 {
-    struct http_exchange *x = NULL;
+    struct transfer *x = NULL;
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&x);
     enum err e = x->e; // no room for what came
     x->code = code;
@@ -423,26 +425,26 @@ static void finished(struct http *h, CURL *easy, CURLcode code)
 
 // ---- the phases
 
-static void take_arrivals(struct http *h)
+static void take_arrivals(struct transfers *h)
 {
     pthread_mutex_lock(&h->lock);
-    struct http_exchange *x = h->arrivals.first;
+    struct transfer *x = h->arrivals.first;
     list_init(&h->arrivals);
     h->stopping = h->closing;
     pthread_mutex_unlock(&h->lock);
     while (x) {
-        struct http_exchange *next = x->next;
+        struct transfer *next = x->next;
         list_add(&h->queue, x);
         x = next;
     }
 }
 
-static void end_active(struct http *h)
+static void end_active(struct transfers *h)
 {
     uint64_t now = os_mono_ns(h->os);
-    struct http_exchange *x = h->active;
+    struct transfer *x = h->active;
     while (x) {
-        struct http_exchange *next = x->next;
+        struct transfer *next = x->next;
         if (x->moved_ns == 0)
             x->moved_ns = now;
         bool stalled = now - x->moved_ns > h->timeout_ns;
@@ -457,10 +459,10 @@ static void end_active(struct http *h)
     }
 }
 
-static void end_waiting(struct http *h)
+static void end_waiting(struct transfers *h)
 {
     struct list old = h->queue;
-    struct http_exchange *over = NULL, *x;
+    struct transfer *over = NULL, *x;
     if (!old.first)
         old.end = &old.first;
     list_init(&h->queue);
@@ -472,7 +474,7 @@ static void end_waiting(struct http *h)
             list_add(&h->queue, x);
         }
     }
-    for (struct http_exchange **at = &h->delayed; (x = *at);) {
+    for (struct transfer **at = &h->delayed; (x = *at);) {
         if (is_over(h, x)) {
             *at = x->next;
             x->next = over;
@@ -487,10 +489,10 @@ static void end_waiting(struct http *h)
     }
 }
 
-static void begin_all(struct http *h)
+static void begin_all(struct transfers *h)
 {
     uint64_t now = h->delayed ? os_mono_ns(h->os) : 0;
-    for (struct http_exchange **at = &h->delayed, *x; (x = *at);) {
+    for (struct transfer **at = &h->delayed, *x; (x = *at);) {
         if (x->not_before <= now) {
             *at = x->next;
             list_add(&h->queue, x);
@@ -502,7 +504,7 @@ static void begin_all(struct http *h)
         begin(h, list_take(&h->queue));
 }
 
-static void results(struct http *h)
+static void results(struct transfers *h)
 {
     int left;
     CURLMsg *m;
@@ -511,27 +513,27 @@ static void results(struct http *h)
             finished(h, m->easy_handle, m->data.result);
 }
 
-static void pause_until_ready(struct http *h)
+static void pause_until_ready(struct transfers *h)
 {
     if (h->queue.first && h->active_count < h->connections)
         return;
     uint64_t ms = h->active ? TICK_MS : IDLE_MS;
     uint64_t now = h->delayed ? os_mono_ns(h->os) : 0;
-    for (struct http_exchange *x = h->delayed; x; x = x->next) {
+    for (struct transfer *x = h->delayed; x; x = x->next) {
         uint64_t wait = x->not_before > now ? (x->not_before - now) / 1000000u + 1 : 0;
         ms = wait < ms ? wait : ms;
     }
     curl_multi_poll(h->multi, NULL, 0, (int)ms, NULL);
 }
 
-static bool is_idle(const struct http *h)
+static bool is_idle(const struct transfers *h)
 {
     return !h->active && !h->queue.first && !h->delayed;
 }
 
 static void *run(void *arg)
 {
-    struct http *h = arg;
+    struct transfers *h = arg;
     for (;;) {
         take_arrivals(h);
         end_active(h);
@@ -548,7 +550,7 @@ static void *run(void *arg)
 
 // ---- from outside
 
-void http_queue(struct http *h, struct http_exchange *x)
+void transfers_queue(struct transfers *h, struct transfer *x)
 {
     if (x->not_before > os_mono_ns(h->os)) {
         x->next = h->delayed;
@@ -558,27 +560,27 @@ void http_queue(struct http *h, struct http_exchange *x)
     }
 }
 
-void http_start(struct http *h, struct http_exchange *x)
+void transfers_start(struct transfers *h, struct transfer *x)
 {
     pthread_mutex_lock(&h->lock);
     list_add(&h->arrivals, x);
     pthread_mutex_unlock(&h->lock);
-    http_wake(h);
+    transfers_wake(h);
 }
 
-void http_wake(struct http *h)
+void transfers_wake(struct transfers *h)
 {
     curl_multi_wakeup(h->multi);
 }
 
-void http_get_stats(struct http *h, struct http_stats *out)
+void transfers_get_stats(struct transfers *h, struct transfers_stats *out)
 {
     pthread_mutex_lock(&h->lock);
     *out = h->stats;
     pthread_mutex_unlock(&h->lock);
 }
 
-void http_release(struct http_exchange *x)
+void transfer_release(struct transfer *x)
 {
     free(x->url);
     curl_slist_free_all(x->headers);
@@ -587,7 +589,7 @@ void http_release(struct http_exchange *x)
     x->headers = NULL;
 }
 
-static void free_parts(struct http *h)
+static void free_parts(struct transfers *h)
 {
     for (unsigned i = 0; i < h->spare_count; i++)
         curl_easy_cleanup(h->spare[i]);
@@ -600,13 +602,14 @@ static void free_parts(struct http *h)
     curl_global_cleanup();
 }
 
-enum err http_new(struct http **out, const struct http_options *o, struct errmsg *msg)
+enum err transfers_new(struct transfers **out, const struct transfers_options *o,
+                       struct errmsg *msg)
 {
     *out = NULL;
     // Counted inside libcurl, and since 7.84 safe from any thread.
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return err_set(msg, ERR_NO_MEMORY, "libcurl cannot start");
-    struct http *h = calloc(1, sizeof *h);
+    struct transfers *h = calloc(1, sizeof *h);
     if (!h) {
         curl_global_cleanup();
         return err_set(msg, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
@@ -638,12 +641,12 @@ enum err http_new(struct http **out, const struct http_options *o, struct errmsg
     return ERR_OK;
 }
 
-void http_free(struct http *h)
+void transfers_free(struct transfers *h)
 {
     pthread_mutex_lock(&h->lock);
     h->closing = true;
     pthread_mutex_unlock(&h->lock);
-    http_wake(h);
+    transfers_wake(h);
     pthread_join(h->thread, NULL);
     free_parts(h);
 }

@@ -12,8 +12,8 @@
 //   6 wait       curl_multi_poll: until a socket is ready, a wake-up, or the next time known
 //
 // Sockets are libcurl's own; time is the os seam's.
-#ifndef VARVE_OBJECT_HTTP_H
-#define VARVE_OBJECT_HTTP_H
+#ifndef VARVE_OBJECT_TRANSFER_H
+#define VARVE_OBJECT_TRANSFER_H
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -21,10 +21,10 @@
 #include <curl/curl.h>
 #include <stdatomic.h>
 
-#define HTTP_ANSWER_MAX (8u << 20) // bytes of an answer that is not an object
+#define TRANSFER_ANSWER_MAX (8u << 20) // bytes of an answer that is not an object
 
 // Bytes [from, from + n) of the concatenation of the parts.
-struct http_body {
+struct transfer_body {
     const struct slice *parts;
     size_t count;
     uint64_t from;
@@ -32,33 +32,33 @@ struct http_body {
 };
 
 // A place in a body.
-struct http_cursor {
+struct transfer_cursor {
     size_t part;
     size_t offset; // in that part
     uint64_t left;
 };
 
 // What to do with the body of an answer with status 200 or 206. Of others it goes to `answer`.
-enum http_sink {
-    HTTP_ANSWER,  // keep it in `answer`
-    HTTP_OUT,     // append it to `out`
-    HTTP_COMPARE, // hold it against `body`: *same
+enum transfer_sink {
+    TRANSFER_ANSWER,  // keep it in `answer`
+    TRANSFER_OUT,     // append it to `out`
+    TRANSFER_COMPARE, // hold it against `body`: *same
 };
 
-struct http_exchange {
+struct transfer {
     // The request, by `prepare`.
     const char *method;
     char *url;                  // freed when the exchange is released
     struct curl_slist *headers; // likewise
-    struct http_body body;
+    struct transfer_body body;
     bool has_body; // with 0 bytes too
-    enum http_sink sink;
+    enum transfer_sink sink;
     struct buf *out;
     uint64_t skip; // if the status is 200: bytes left out before `keep`; for servers that take no
     uint64_t keep; //   ranges. UINT64_MAX: all
-    enum err (*prepare)(struct http_exchange *x);
-    void (*done)(struct http_exchange *x); // on the thread; x may be queued again or freed there
-    const atomic_bool *cancelled;          // may be NULL
+    enum err (*prepare)(struct transfer *x);
+    void (*done)(struct transfer *x); // on the thread; x may be queued again or freed there
+    const atomic_bool *cancelled;     // may be NULL
     bool farewell;       // goes out even though cancelled or closing: tidies up at the other end
     uint64_t not_before; // mono ns
 
@@ -79,49 +79,52 @@ struct http_exchange {
     uint64_t length;   // Content-Length, UINT64_MAX if none
     uint64_t total;    // of Content-Range, UINT64_MAX if none
     uint64_t received; // bytes of the body
-    bool same;         // HTTP_COMPARE
+    bool same;         // TRANSFER_COMPARE
     struct buf answer;
 
     // The thread's own.
-    struct http_exchange *next;
+    struct transfer *next;
     CURL *easy;
-    struct http_cursor cursor;
+    struct transfer_cursor cursor;
     uint64_t moved_ns;
     size_t out_start; // bytes that `out` had before
     bool no_room;
 };
 
-struct http;
+struct transfers;
 
-struct http_options {
+struct transfers_options {
     struct os *os;
     unsigned connections;
     unsigned timeout_ms;
     const char *ca_file; // "" the system's; copied
 };
 
-struct http_stats {
+struct transfers_stats {
     uint64_t connects;
     uint64_t bytes_out; // of bodies
     uint64_t bytes_in;
 };
 
-MUST_USE enum err http_new(struct http **h, const struct http_options *o, struct errmsg *msg);
+MUST_USE enum err transfers_new(struct transfers **h, const struct transfers_options *o,
+                                struct errmsg *msg);
 // Ends what is under way with ERR_CLOSED, all but farewells, joins the thread, frees.
-void http_free(struct http *h);
-// Hands an exchange over; `done` will be called. Any thread. After http_free began it ends at once.
-void http_start(struct http *h, struct http_exchange *x);
+void transfers_free(struct transfers *h);
+// Hands an exchange over; `done` will be called. Any thread. After transfers_free began it ends at
+// once.
+void transfers_start(struct transfers *h, struct transfer *x);
 // Looks at `cancelled` flags soon. Any thread.
-void http_wake(struct http *h);
+void transfers_wake(struct transfers *h);
 // For an exchange of one's own on the thread, from `done`: the same without a detour.
-void http_queue(struct http *h, struct http_exchange *x);
+void transfers_queue(struct transfers *h, struct transfer *x);
 // Any thread.
-void http_get_stats(struct http *h, struct http_stats *out);
+void transfers_get_stats(struct transfers *h, struct transfers_stats *out);
 // Frees what an exchange holds; its struct is the caller's.
-void http_release(struct http_exchange *x);
+void transfer_release(struct transfer *x);
 
 // Copies up to `n` bytes from where the cursor stands, moves it, returns how many.
-size_t http_body_read(const struct http_body *b, struct http_cursor *c, char *to, size_t n);
-struct http_cursor http_body_start(const struct http_body *b);
+size_t transfer_body_read(const struct transfer_body *b, struct transfer_cursor *c, char *to,
+                          size_t n);
+struct transfer_cursor transfer_body_start(const struct transfer_body *b);
 
 #endif
