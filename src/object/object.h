@@ -142,6 +142,7 @@ struct object_call {
     // The store's own.
     struct {
         struct object_call *next;
+        void *state;
         bool finished;
     } own;
 };
@@ -179,8 +180,8 @@ struct object_stats {
     uint64_t retries;     // attempts after a first one
     uint64_t connects;    // connections made
     uint64_t credentials; // times that credentials were fetched
-    uint64_t bytes_out;   // of objects
-    uint64_t bytes_in;
+    uint64_t bytes_out;   // of requests' bodies
+    uint64_t bytes_in;    // of answers'
 };
 
 void object_get_stats(struct object_store *s, struct object_stats *out);
