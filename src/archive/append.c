@@ -107,8 +107,10 @@ static enum err merge_before(struct archive_writer *w, struct put *p, struct err
     uint64_t from = l->objects ? l->batch_first : l->prior ? l->prior : l->next_offset;
     struct name whole = p->name;
     enum err e = parts_fetch(w, l, from, &p->parts, msg);
-    if (e)
-        return e;
+    if (e) { // perhaps because others go on with it
+        enum err closed = session_check(&w->session, msg);
+        return closed ? closed : e;
+    }
     p->merges = true;
     if (p->parts.n) {
         const struct name *first = &p->parts.listing.v[p->parts.path[0]].name;
@@ -262,8 +264,9 @@ static void put_done(struct archive_writer *w, struct put *p)
         log_advance(l, &p->name);
     }
     e = e ? e : log_compact(w, l, &m);
-    if (e) { // what was appended is there; listed again, and tried again, at the next append
+    if (e) // what was appended is there; listed again, and tried again, at the next append
         l->loaded = false;
+    if (e && e != ERR_AGAIN && e != ERR_MISSING) { // as when others have taken over since
         log_event(LOG_WARN, "archive_compact", "log=%s error=%s", log_quote(l->dir),
                   log_quote(m.text));
     }
