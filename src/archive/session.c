@@ -432,9 +432,10 @@ static enum err overcome(struct session *s, const char *dir, const struct epochs
         uint64_t id = s->id;
         claim_name(dir, p->v[i], name);
         e = claimant(s, name, &id, msg);
-        e = e ? e : close_session(s, id, msg);
-        if (e == ERR_MISSING)
+        if (e == ERR_MISSING) // settled by another taker, who is above this claim too
             e = ERR_OK;
+        else if (!e)
+            e = close_session(s, id, msg);
     }
     for (size_t i = 0; i < p->n && !e && p->v[i] < mine; i++) {
         claim_name(dir, p->v[i], name);

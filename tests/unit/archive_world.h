@@ -14,6 +14,8 @@ extern const struct archive_log world_log; // keyspace "ks", key "key"
 // timestamps 1000 + the number of records that this process appended.
 enum err world_append(struct archive_writer *w, const struct archive_log *log, const char *label,
                       unsigned count, u128 nonce, struct archive_batch *result);
+// What the last world_append said.
+const char *world_why(void);
 // All records' texts of a log, a space after each, as its path says. Fails the test if an object on
 // it is not what its name says, or if there is a gap.
 void world_text(struct object_store *s, const char *dir, struct buf *out);

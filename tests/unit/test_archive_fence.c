@@ -20,6 +20,7 @@ struct fate {
     char label[16];
     unsigned records;
     enum err e;
+    char why[200];
 };
 
 struct actor {
@@ -77,6 +78,7 @@ static void act(unsigned high, unsigned low)
         snprintf(f->label, sizeof f->label, "%c%u.", 'a' + a->number, i);
         f->e = ERR_AGAIN; // under way
         f->e = world_append(w, &world_log, f->label, f->records, NONCE_NONE, NULL);
+        snprintf(f->why, sizeof f->why, "%s", world_why());
     }
     archive_writer_free(w);
     a->done = true;
@@ -136,7 +138,7 @@ static void judge(struct world *w)
             if (f->e && parts && !(unknown && n == 1 && parts == f->records))
                 fail_msg("%s failed (%s), and the log is \"%s\"", f->label, err_name(f->e), text);
             if (f->e && f->e != ERR_CONFLICT && !w->faults)
-                fail_msg("%s: %s", f->label, err_name(f->e));
+                fail_msg("%s: %s: %s", f->label, err_name(f->e), f->why);
             good += f->e == ERR_OK;
         }
     if (!w->faults)
@@ -167,7 +169,7 @@ static unsigned run(struct world *w, const unsigned char *order, unsigned n, uns
     for (unsigned i = 0; i < w->writers; i++)
         object_close(w->actors[i].store);
     // What is left of claims and sessions is bounded: a later one cleans up, if it is let.
-    unsigned spare = w->faults ? w->writers : 0;
+    unsigned spare = w->faults ? APPENDS * w->writers : 0;
     assert_true(world_count(w->store, "ks/key/epoch_") <= w->writers + 1 + spare);
     assert_true(world_count(w->store, NAME_WRITERS) <= 4 * w->writers);
     object_close(w->store);
