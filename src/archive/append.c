@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { PUT_TRIES = 4 };
+enum { PUT_TRIES = 4, LOOKS = 16 };
 
 void put_release(struct put *p)
 {
@@ -107,8 +107,10 @@ static enum err merge_before(struct archive_writer *w, struct put *p, struct err
     uint64_t from = l->objects ? l->batch_first : l->prior ? l->prior : l->next_offset;
     struct name whole = p->name;
     enum err e = parts_fetch(w, l, from, &p->parts, msg);
-    if (e)
-        return e;
+    if (e) { // perhaps because others go on with it
+        enum err closed = session_check(&w->session, msg);
+        return closed ? closed : e;
+    }
     p->merges = true;
     if (p->parts.n) {
         const struct name *first = &p->parts.listing.v[p->parts.path[0]].name;
@@ -195,18 +197,18 @@ static enum err put_result(struct archive_writer *w, struct put *p, struct objec
     return e == ERR_EXISTS ? same_bytes(w, p, msg) : e;
 }
 
-// True if the log, as its listing says now, has just these records at their offsets.
-static enum err in_log(struct archive_writer *w, const struct put *p, bool *there,
-                       struct errmsg *msg)
+// One look at the log: true if it has just these records at their offsets.
+static enum err look_for(struct archive_writer *w, const struct put *p, bool *there,
+                         struct errmsg *msg)
 {
     uint64_t first = p->name.last - p->batch->taken + 1;
+    char full[NAME_FULL_MAX];
     struct tile tile;
     struct buf bytes;
     *there = false;
     enum err e = log_find(w, p->log, first, &tile, msg);
     if (e || tile.name.first > first || tile.name.last < p->name.last)
         return e == ERR_MISSING ? ERR_OK : e;
-    char full[NAME_FULL_MAX];
     data_full_name(p->log->dir, &tile.name, full);
     buf_init(&bytes, tile.name.size + 1);
     e = object_get(w->store, full, &bytes, msg);
@@ -219,6 +221,16 @@ static enum err in_log(struct archive_writer *w, const struct put *p, bool *ther
     }
     buf_release(&bytes);
     return e;
+}
+
+// The same, again if the object went between the listing and the get: it was merged.
+static enum err in_log(struct archive_writer *w, const struct put *p, bool *there,
+                       struct errmsg *msg)
+{
+    enum err e = ERR_MISSING;
+    for (unsigned i = 0; i < LOOKS && (e == ERR_MISSING || e == ERR_NETWORK); i++)
+        e = look_for(w, p, there, msg);
+    return e == ERR_MISSING ? err_set(msg, ERR_NETWORK, "%.300s changes too fast", p->log->dir) : e;
 }
 
 // Step 7 of session.c: after the puts the session's record must still be there; else each put
@@ -262,8 +274,9 @@ static void put_done(struct archive_writer *w, struct put *p)
         log_advance(l, &p->name);
     }
     e = e ? e : log_compact(w, l, &m);
-    if (e) { // what was appended is there; listed again, and tried again, at the next append
+    if (e) // what was appended is there; listed again, and tried again, at the next append
         l->loaded = false;
+    if (e && e != ERR_AGAIN && e != ERR_MISSING) { // as when others have taken over since
         log_event(LOG_WARN, "archive_compact", "log=%s error=%s", log_quote(l->dir),
                   log_quote(m.text));
     }

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WATERMARK_EVERY = 8 };
+enum { WATERMARK_EVERY = 8, FETCHES = 3 };
 
 bool log_complete(const struct archive_writer *w, uint64_t records, uint64_t bytes)
 {
@@ -115,8 +115,8 @@ static enum err fetch_parts(struct archive_writer *w, const struct log *l, struc
     return e;
 }
 
-enum err parts_fetch(struct archive_writer *w, const struct log *l, uint64_t from, struct parts *p,
-                     struct errmsg *msg)
+static enum err fetch_once(struct archive_writer *w, const struct log *l, uint64_t from,
+                           struct parts *p, struct errmsg *msg)
 {
     *p = (struct parts){.n = 0};
     enum err e = list_parts(w, l, from, p, msg);
@@ -130,6 +130,17 @@ enum err parts_fetch(struct archive_writer *w, const struct log *l, uint64_t fro
     e = e ? e : fetch_parts(w, l, p, msg);
     if (e)
         parts_release(p);
+    return e;
+}
+
+// Parts go while they are fetched only if a fenced writer's compaction is still going on, or if we
+// are that writer.
+enum err parts_fetch(struct archive_writer *w, const struct log *l, uint64_t from, struct parts *p,
+                     struct errmsg *msg)
+{
+    enum err e = ERR_AGAIN;
+    for (unsigned i = 0; i < FETCHES && (e == ERR_AGAIN || e == ERR_MISSING); i++)
+        e = fetch_once(w, l, from, p, msg);
     return e;
 }
 

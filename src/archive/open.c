@@ -192,15 +192,20 @@ static enum err load_once(struct archive_writer *w, struct log *l, const struct 
     return e == ERR_DAMAGED ? ERR_OK : e;
 }
 
+static enum err check_claim(struct archive_writer *w, const struct log *l, const struct tiles *t,
+                            struct errmsg *msg)
+{
+    bool alone = t->epochs == 1 && t->epoch == 1;
+    return alone ? ERR_OK : session_claim_stands(&w->session, l->dir, msg);
+}
+
 // All that there is of logs[at] was seen.
 static void finish_one(struct sweep *s)
 {
     struct log *l = s->logs[s->at++];
-    // Claimed by others too, or an older claim: the long way, session_claim.
-    if (!s->t.e && s->t.epochs == 1 && s->t.epoch == 1)
+    s->e = s->t.e ? s->t.e : check_claim(s->w, l, &s->t, s->msg);
+    if (!s->e)
         s->e = load_once(s->w, l, &s->t, s->msg);
-    else
-        l->claimed = false;
     s->loaded++;
     tiles_clear(&s->t);
 }
@@ -245,7 +250,7 @@ static int by_dir(const void *a, const void *b)
     return strcmp(p, q);
 }
 
-// Loads freshly claimed logs. Those whose claim is not the only one are left unclaimed.
+// Loads logs whose first claim is ours.
 static enum err load_fresh(struct archive_writer *w, struct log **logs, size_t n,
                            struct errmsg *msg)
 {
@@ -259,10 +264,9 @@ static enum err load_fresh(struct archive_writer *w, struct log **logs, size_t n
     }
     for (size_t i = s.at; i < n && !e; i++) { // logs among many others: one by one
         e = tiles_list(&s.t, w->store, logs[i]->dir, 0, PAGE, msg);
-        if (!e && s.t.all && s.t.epochs == 1 && s.t.epoch == 1)
+        e = e ? e : check_claim(w, logs[i], &s.t, msg);
+        if (!e && s.t.all) // else log_load will do it
             e = load_once(w, logs[i], &s.t, msg);
-        else
-            logs[i]->claimed = false;
     }
     tiles_release(&s.t);
     return e;

@@ -40,11 +40,11 @@
 // that was deleted by one who had closed it. One taker sees the other, as both list after they put;
 // the lower gives way.
 //
-// To let a log go, W puts a claim of nobody (id 0) above its own and deletes its own. Numbers of
-// claims are used once, but for 1: whoever gets it and sees others takes the log over like anybody.
+// Claim number 1 stays for ever, so that whoever gets it is the first, and a number is used once.
+// To let a log go, W puts a claim of nobody (id 0) above its own and deletes its own.
 //
-// What remains: of a log its one last claim; of a session that ended well nothing; of one that did
-// not, its record and two objects, until the next claim of any of its logs.
+// What remains: of a log its first and its last claim; of a session that ended well nothing; of one
+// that did not, its record and two objects, until the next claim of any of its logs.
 #include "archive/session.h"
 #include "base/assert.h"
 #include <inttypes.h>
@@ -153,6 +153,17 @@ void session_release(struct session *s)
     }
     free(s->closed);
     s->closed = NULL;
+}
+
+// Another one has taken a log over.
+static enum err fenced(struct session *s, struct errmsg *msg)
+{
+    struct errmsg m;
+    err_set(&m, ERR_CONFLICT,
+            "fenced: another writer has taken over a log of this one; close it, and open it again "
+            "if this one shall write");
+    session_break(s, ERR_CONFLICT, &m);
+    return err_set(msg, ERR_CONFLICT, "%s", m.text);
 }
 
 // ---- closing another session
@@ -421,13 +432,15 @@ static enum err overcome(struct session *s, const char *dir, const struct epochs
         uint64_t id = s->id;
         claim_name(dir, p->v[i], name);
         e = claimant(s, name, &id, msg);
-        e = e ? e : close_session(s, id, msg);
-        if (e == ERR_MISSING)
+        if (e == ERR_MISSING) // settled by another taker, who is above this claim too
             e = ERR_OK;
+        else if (!e)
+            e = close_session(s, id, msg);
     }
     for (size_t i = 0; i < p->n && !e && p->v[i] < mine; i++) {
         claim_name(dir, p->v[i], name);
-        e = object_delete(s->store, name, msg);
+        if (p->v[i] > 1)
+            e = object_delete(s->store, name, msg);
     }
     return e;
 }
@@ -454,11 +467,18 @@ enum err session_claim(struct session *s, struct claim *c, struct errmsg *msg)
     }
     e = e ? e : list_epochs(s, c->dir, &p, msg);
     if (!e && (!mine || p.n == 0 || p.v[p.n - 1] != mine))
-        e = err_set(msg, ERR_CONFLICT, "another writer is taking over %s", c->dir);
+        e = fenced(s, msg);
     e = e ? e : overcome(s, c->dir, &p, mine, msg);
     c->held = e == ERR_OK;
     c->epoch = mine;
     return e;
+}
+
+enum err session_claim_stands(struct session *s, const char *dir, struct errmsg *msg)
+{
+    struct epochs p;
+    enum err e = list_epochs(s, dir, &p, msg);
+    return e || (p.n == 1 && p.v[0] == 1) ? e : fenced(s, msg);
 }
 
 enum err session_unclaim(struct session *s, const char *dir, uint64_t epoch, struct errmsg *msg)
@@ -469,7 +489,7 @@ enum err session_unclaim(struct session *s, const char *dir, uint64_t epoch, str
     if (e == ERR_EXISTS) // taken over already
         return ERR_OK;
     claim_name(dir, epoch, name);
-    return e ? e : object_delete(s->store, name, msg);
+    return e || epoch == 1 ? e : object_delete(s->store, name, msg);
 }
 
 // ---- intents
@@ -479,17 +499,6 @@ bool session_old_intent(const struct session *s, char name[NAME_FULL_MAX])
     if (s->seq > 1)
         numbered(s->id, s->seq - 1, name);
     return s->seq > 1;
-}
-
-static enum err fenced(struct session *s, struct errmsg *msg)
-{
-    struct errmsg m;
-    err_set(&m, ERR_CONFLICT,
-            "fenced: another writer has taken over a log of this one; close it, and open it again "
-            "if this one shall write");
-    if (msg)
-        *msg = m;
-    return session_break(s, ERR_CONFLICT, &m);
 }
 
 enum err session_check(struct session *s, struct errmsg *msg)

@@ -31,11 +31,14 @@ struct claim {
     bool held;      // results: the log is ours,
     uint64_t epoch; // by this claim
 };
-// Puts the first claim of each log, in parallel: it succeeds (held) where nobody has one.
+// Puts the first claim of each log, in parallel: it succeeds (held) where nobody ever had one. List
+// the log then: if there is a higher claim, it is session_claim_stands that fails.
 MUST_USE enum err session_claim_fresh(struct session *s, struct claim *claims, size_t n,
                                       struct errmsg *msg);
-// Takes a log over: a claim above all others, whose sessions are closed. ERR_CONFLICT (the session
-// is not broken by it) if somebody took it over meanwhile.
+// ERR_CONFLICT if others claim a log whose first claim is ours.
+MUST_USE enum err session_claim_stands(struct session *s, const char *dir, struct errmsg *msg);
+// Takes a log over: a claim above all others, whose sessions are closed. ERR_CONFLICT if somebody
+// took it over meanwhile.
 MUST_USE enum err session_claim(struct session *s, struct claim *c, struct errmsg *msg);
 
 // Lets a log go that is held and whose puts are all settled: the highest claim is nobody's then.
