@@ -175,6 +175,9 @@ enum err archive_append_many(struct archive_writer *w, struct archive_batch *bat
         puts[found] = (struct put){.log = logs[found], .batch = &batches[found]};
     }
     e = e ? e : logs_open(w, logs, n, msg);
+    for (size_t i = 0; i < n && !e; i++)
+        if (batches[i].start && logs[i]->prior == 0)
+            logs[i]->next_offset = logs[i]->batch_first = batches[i].start;
     e = e ? e : puts_run(w, puts, n, msg);
     for (size_t i = 0; i < found; i++) {
         puts[i].log->in_use = false;

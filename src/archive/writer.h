@@ -39,6 +39,7 @@ MUST_USE enum err archive_create_keyspace(struct object_store *store, struct os 
 // One log's part of an append, and what became of it.
 struct archive_batch {
     struct archive_log log;
+    uint64_t start; // the first offset, if the log has no records yet; 0: 1
     const struct archive_insert *records;
     size_t count;
     // Results, valid after ERR_OK.

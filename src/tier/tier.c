@@ -40,7 +40,10 @@ struct slot {
 struct tier {
     struct tier_options o;
     struct object_store *store;
-    struct archive_writer *writer; // NULL: to be opened; the mover's only
+    // The mover's only.
+    struct archive_writer *writer; // NULL: to be opened
+    const uint8_t **keyspaces;     // names, which stay where they are, of those that have their
+    size_t keyspace_count;         // object; rising addresses
     struct slot slots[READERS];
     _Atomic unsigned turn; // whose slot is tried first
     struct commit *commit;
@@ -165,7 +168,8 @@ static enum err take_records(struct move *m)
     enum err e = ERR_OK;
     size_t filled = 0;
     while (!e && log_page_next(&m->page, &r)) {
-        struct record none = {.timestamp = r.timestamp, .nonce = NONCE_NONE, .bytes = slice_of("", 0)};
+        struct record none = {
+            .timestamp = r.timestamp, .nonce = NONCE_NONE, .bytes = slice_of("", 0)};
         for (; !e && m->end < r.offset && filled < FILL; filled++)
             e = add_insert(m, &none);
         if (e || m->end < r.offset)
@@ -190,6 +194,32 @@ static enum err read_page(struct tier *t, struct commit *c, struct move *m, uint
     return e;
 }
 
+// Makes the keyspace's object, once.
+static enum err need_keyspace(struct tier *t, struct slice name, struct errmsg *msg)
+{
+    size_t low = 0, high = t->keyspace_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (t->keyspaces[middle] == name.p)
+            return ERR_OK;
+        if (t->keyspaces[middle] < name.p)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    enum err e = archive_create_keyspace(t->store, t->o.os, name, NULL, msg);
+    if (e && e != ERR_EXISTS)
+        return e;
+    const uint8_t **v = realloc(t->keyspaces, (t->keyspace_count + 1) * sizeof *v);
+    if (!v)
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    memmove(v + low + 1, v + low, (t->keyspace_count - low) * sizeof *v);
+    v[low] = name.p;
+    t->keyspaces = v;
+    t->keyspace_count++;
+    return ERR_OK;
+}
+
 static enum err begin_move(struct tier *t, struct commit *c, const struct tier_due *d,
                            struct move *m, struct errmsg *msg)
 {
@@ -197,7 +227,8 @@ static enum err begin_move(struct tier *t, struct commit *c, const struct tier_d
         .name = {slice_of(d->keyspace, d->keyspace_size), slice_of(d->key, d->key_size)}};
     struct archive_log log = {m->name.keyspace, m->name.key};
     struct archive_meta meta;
-    enum err e = archive_writer_meta(t->writer, &log, &meta, msg);
+    enum err e = need_keyspace(t, m->name.keyspace, msg);
+    e = e ? e : archive_writer_meta(t->writer, &log, &meta, msg);
     uint64_t mark = d->tiered ? d->tiered : 1;
     if (!e && meta.next_offset < mark)
         e = err_set(msg, ERR_DAMAGED,
@@ -480,6 +511,7 @@ void tier_free(struct tier *t)
         pthread_mutex_destroy(&t->slots[i].lock);
     }
     object_close(t->store);
+    free(t->keyspaces);
     pthread_cond_destroy(&t->wake);
     pthread_mutex_destroy(&t->lock);
     free(t);
