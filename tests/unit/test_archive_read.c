@@ -160,7 +160,7 @@ static struct archive_query random_query(struct model *m)
 static void against_the_model(void **state)
 {
     uint64_t seed = test_seed();
-    for (unsigned round = 0; round < 30; round++) {
+    for (unsigned round = 0; round < 12; round++) {
         struct archive_options o = {.compact_records_threshold = 1 + next_random(&seed) % 200,
                                     .compact_objects_threshold = 2 + next_random(&seed) % 20};
         struct model m;
