@@ -237,6 +237,7 @@ struct gathering {
     size_t count;
     uint64_t bytes;
     bool more;
+    bool sequential; // more objects will be read after this one
 };
 
 static bool full(const struct gathering *g, uint64_t next)
@@ -334,10 +335,11 @@ static enum err gather_one(struct gathering *g, struct errmsg *msg)
     if (e)
         return e;
     struct name n = window_tile(&g->r->window, i)->name;
-    // The first object is asked for before those ahead of it. Only who reads on needs those.
-    fetch_ahead(g->r, g->dir, &n);
-    if (g->want > 1)
+    if (g->sequential) { // the object itself is asked for before those ahead of it
+        fetch_ahead(g->r, g->dir, &n);
         read_ahead(g->r, g->dir, i, g->backwards);
+    }
+    g->sequential = true;
     e = fetch_get(g->r, g->dir, &n, &run, msg);
     if (e)
         return e == ERR_MISSING ? ERR_AGAIN : e;
@@ -392,7 +394,11 @@ enum err archive_read(struct archive_reader *r, const struct archive_log *log,
 {
     char dir[NAME_DIR_MAX];
     uint64_t want = q->page_size ? q->page_size : r->options.default_page_size;
-    struct gathering g = {.r = r, .dir = dir, .backwards = q->backwards, .want = want};
+    struct gathering g = {.r = r,
+                          .dir = dir,
+                          .backwards = q->backwards,
+                          .want = want,
+                          .sequential = q->continuation.n > 0};
     bool nothing = false;
     enum err e = name_dir(log, dir, msg);
     r->call++;

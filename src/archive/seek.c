@@ -1,8 +1,8 @@
 // Finding a place in a log with few requests. Names tell offsets, times and nonces, and a listing
 // tells a thousand names, from any offset on: so a search is for the listing that has the border in
-// it. It doubles its steps from the log's start until it is past the place, then halves what is
-// left; every third step goes on just behind what is known to be before the place, so that a log
-// with a few very long objects costs no more. Among 10,000 objects that is at most a dozen
+// it. It looks at the log's start, at its end, where the watermark says that is, then halves what
+// is between; every fourth step goes on just behind what is known to be before the place, so that a
+// log with a few very long objects costs no more. Among 10,000 objects that is at most a dozen
 // listings.
 //
 // A listing that begins within the log may begin with what is not of it (archive/tiles.h), so a
@@ -240,7 +240,7 @@ static uint64_t next_probe(struct search *s)
         return at > s->low ? at : UINT64_MAX;
     }
     uint64_t room = s->high - s->low;
-    if (room <= s->each * (PAGE - PAGE / 10) || s->probes % 3 == 0)
+    if (room <= s->each * (PAGE - PAGE / 10) || s->probes % 4 == 0)
         return s->low + 1;
     return s->low + room / 2;
 }
@@ -262,6 +262,16 @@ static int look(const struct tiles *t, tile_test past, const struct archive_quer
     return 0;
 }
 
+// The window has the place in it, or nothing that is past: ERR_MISSING.
+static enum err in_window(const struct archive_reader *r, tile_test past,
+                          const struct archive_query *q, size_t *i)
+{
+    for (*i = 0; *i < r->window.n; ++*i)
+        if (past(&window_tile(&r->window, *i)->name, q))
+            return ERR_OK;
+    return ERR_MISSING;
+}
+
 // The window with the found object in it, and the first tile of the path that is past.
 static enum err settle(struct archive_reader *r, const char *dir, const struct name *found,
                        tile_test past, const struct archive_query *q, size_t *i, struct errmsg *msg)
@@ -270,10 +280,30 @@ static enum err settle(struct archive_reader *r, const char *dir, const struct n
     enum err e = window_before(r, dir, found, msg);
     if (e == ERR_AGAIN)
         e = seek_offset(r, dir, found->first, &at, msg);
-    for (*i = 0; !e && *i < r->window.n; ++*i)
-        if (past(&window_tile(&r->window, *i)->name, q))
-            return ERR_OK;
-    return e ? e : err_set(msg, ERR_AGAIN, "%.300s changes", dir);
+    e = e ? e : in_window(r, past, q, i);
+    return e == ERR_MISSING ? err_set(msg, ERR_AGAIN, "%.300s changes", dir) : e;
+}
+
+// Looks at the log's end, where the watermark says it is, which bounds the search. *known: that
+// decides.
+static enum err look_at_end(struct archive_reader *r, const char *dir, tile_test past,
+                            const struct archive_query *q, struct search *s, struct name *found,
+                            bool *known, struct errmsg *msg)
+{
+    uint64_t mark, low = s->low, each = s->each;
+    enum err e = get_watermark(r, dir, &mark, msg);
+    *known = false;
+    if (e || mark <= low)
+        return e;
+    e = list(r, dir, mark, 0, msg);
+    if (e)
+        return e;
+    int where = look(&r->window.listing, past, q, s, found);
+    *known = where >= 0;
+    s->low = low;
+    s->each = each;
+    s->high = mark;
+    return *known ? take_path(r, dir, mark, msg) : ERR_OK;
 }
 
 enum err seek_first(struct archive_reader *r, const char *dir, tile_test past,
@@ -282,15 +312,17 @@ enum err seek_first(struct archive_reader *r, const char *dir, tile_test past,
     struct tiles *t = &r->window.listing;
     struct search s = {.low = 0};
     struct name found, candidate = {0};
+    bool known = false;
     enum err e = list(r, dir, 0, PAGE, msg);
     int where = e ? 0 : look(t, past, q, &s, &found);
-    if (e || where || t->all || t->n == 0) { // the first listing decides
-        e = e ? e : take_path(r, dir, 0, msg);
-        for (*i = 0; !e && *i < r->window.n; ++*i)
-            if (past(&window_tile(&r->window, *i)->name, q))
-                return ERR_OK;
-        return e ? e : ERR_MISSING;
+    if (!e && (where || t->all || t->n == 0)) { // the first listing decides
+        known = true;
+        e = take_path(r, dir, 0, msg);
+    } else if (!e && q) {
+        e = look_at_end(r, dir, past, q, &s, &candidate, &known, msg);
     }
+    if (e || known)
+        return e ? e : in_window(r, past, q, i);
     s.step = s.low;
     while (s.probes < PROBES) {
         uint64_t at = next_probe(&s);
@@ -301,8 +333,8 @@ enum err seek_first(struct archive_reader *r, const char *dir, tile_test past,
         bool none = sound(t, 0) == NULL;
         if (where > 0 || (where < 0 && at == s.low + 1 && !none))
             return settle(r, dir, &found, past, q, i, msg);
-        if (where < 0) {
-            s.high = at;
+        if (where < 0) { // nothing begins between an object's prior and it
+            s.high = none || found.prior >= at || found.prior <= s.low ? at : found.prior + 1;
             candidate = none ? candidate : found;
         }
         bool end = (where == 0 && t->all) || (none && at == s.low + 1);
