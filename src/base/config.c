@@ -355,6 +355,19 @@ static char *load_line(char *line, int cap, void *arg)
     return line;
 }
 
+// A value in double quotes is what is between them.
+static enum err set_from_file(struct config *c, enum config_id id, const char *value,
+                              const char *where, struct errmsg *msg)
+{
+    char plain[INI_MAX_LINE];
+    size_t n = strlen(value);
+    if (n < 2 || n >= sizeof plain || value[0] != '"' || value[n - 1] != '"')
+        return config_set(c, id, value, where, msg);
+    memcpy(plain, value + 1, n - 2);
+    plain[n - 2] = 0;
+    return config_set(c, id, plain, where, msg);
+}
+
 // libinih's handler: 0 for an error.
 static int load_key(void *arg, const char *section, const char *name, const char *value)
 {
@@ -374,7 +387,7 @@ static int load_key(void *arg, const char *section, const char *name, const char
         l->err = err_set(l->msg, ERR_INVALID, "%s: %s is set on line %u already", where, full,
                          l->seen[id]);
     else
-        l->err = config_set(l->config, id, value, where, l->msg);
+        l->err = set_from_file(l->config, id, value, where, l->msg);
     if (l->err == ERR_OK)
         l->seen[id] = l->line;
     return l->err == ERR_OK;

@@ -45,7 +45,39 @@
       "time to live of what PUT_OTHER writes; 0 for ever")                                       \
     X(zmq, max_reply, SIZE, "256m", 65536, 4294967296, "bytes of a reply with events at most")   \
     X(zmq, event_max_age, TIME, "0", 0, 315360000000000, "how long events are kept; 0 for ever") \
-    X(zmq, event_max_bytes, SIZE, "0", 0, 1099511627776, "bytes of a stream kept; 0 all")
+    X(zmq, event_max_bytes, SIZE, "0", 0, 1099511627776, "bytes of a stream kept; 0 all")        \
+    X(tier, dir, TEXT, "", 0, 0,                                                                 \
+      "directory that logs are moved to as objects; s3.bucket_name for S3")                      \
+    X(tier, min_bytes, SIZE, "1m", 1024, 1073741824,                                             \
+      "bytes of a log that are moved at once, if it has so many")                                \
+    X(tier, max_age, TIME, "1h", 0, 315360000000000, "how long less of a log waits to be moved") \
+    X(tier, local_bytes, SIZE, "0", 0, 1099511627776,                                            \
+      "bytes of a log's newest records that stay here too")                                      \
+    X(tier, local_age, TIME, "0", 0, 315360000000000,                                            \
+      "records younger than this stay here too; 0 none for that")                                \
+    X(tier, interval, TIME, "1s", 10000, 86400000000,                                            \
+      "how often logs are looked at for what to move")                                           \
+    X(s3, bucket_name, TEXT, "", 0, 0, "bucket that logs are moved to; none: they stay here")    \
+    X(s3, object_prefix, TEXT, "", 0, 0, "what names of objects begin with")                     \
+    X(s3, endpoint, TEXT, "", 0, 0, "URL of the S3 service; none: AWS")                          \
+    X(s3, region, TEXT, "us-east-1", 0, 0, "region that requests are signed for")                \
+    X(s3, path_style, CHOICE, "false", 0, 0,                                                     \
+      "false|true: bucket in the path, not in the host name")                                    \
+    X(s3, use_default_credentials, CHOICE, "true", 0, 0,                                         \
+      "true|false: environment, ~/.aws or instance metadata, not the keys below")                \
+    X(s3, access_key, TEXT, "", 0, 0, "access key")                                              \
+    X(s3, secret_key, TEXT, "", 0, 0,                                                            \
+      "its secret; a file or the environment keeps it from others' eyes")                        \
+    X(s3, security_token, TEXT, "", 0, 0, "token of temporary keys; the same as session_token")  \
+    X(s3, session_token, TEXT, "", 0, 0, "token of temporary keys")                              \
+    X(s3, profile, TEXT, "", 0, 0, "profile in ~/.aws")                                          \
+    X(s3, compact_records_threshold, COUNT, "1000", 1, 1000000000,                               \
+      "records at which objects are merged for good")                                            \
+    X(s3, compact_size_threshold, SIZE, "1m", 1024, 1073741824, "bytes at which they are")       \
+    X(s3, compact_objects_threshold, COUNT, "100", 2, 1000000,                                   \
+      "objects at which they are merged for now")                                                \
+    X(s3, max_cached_keys, COUNT, "100000", 1, 100000000,                                        \
+      "logs whose state a writer of objects remembers")
 
 enum config_id {
 #define X(section, key, kind, def, min, max, help) CONFIG_##section##_##key,

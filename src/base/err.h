@@ -30,6 +30,7 @@
     X(CLOSED, "shutting down")                                                            \
     X(AGAIN, "not now")                                                                   \
     X(NETWORK, "network error")                                                           \
+    X(DENIED, "access denied")                                                            \
     X(UNSUPPORTED, "not supported")
 
 enum err {

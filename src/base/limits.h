@@ -38,6 +38,9 @@
 #define LIMIT_ZMQ_PEER_REQUESTS  4096u        // queued of a client that takes no replies
 #define LIMIT_ZMQ_PEER_BYTES     (64u << 20)  // and bytes of those
 #define LIMIT_ZMQ_UNREAD         (1u << 30)   // bytes of replies not read, of all clients
+#define LIMIT_ARCHIVE_RECORD     (64u << 20)  // bytes of a record in an object
+#define LIMIT_ARCHIVE_APPEND     (256u << 20) // bytes of one append to a log of objects
+#define LIMIT_ARCHIVE_MERGE      (512u << 20) // bytes of the objects that become one
 #define LIMIT_PATH               4096u        // bytes of a file path
 #define LIMIT_CONFIG_FILE        (1u << 20)   // bytes of a configuration file
 

@@ -21,6 +21,11 @@ enum {
     OS_TRUNCATE = 8,
 };
 
+struct os_stat {
+    bool is_dir;
+    uint64_t size; // bytes of a file
+};
+
 struct os_usage {
     uint64_t cpu_us;    // user + system time of this process
     uint64_t rss_bytes; // resident set
@@ -45,11 +50,14 @@ struct os_ops {
     enum err (*truncate)(struct os *os, int fd, uint64_t size);
     enum err (*size)(struct os *os, int fd, uint64_t *size);
     enum err (*rename)(struct os *os, const char *from, const char *to);
+    // The same, but ERR_EXISTS if there is a `to`: of several at once exactly one succeeds.
+    enum err (*rename_new)(struct os *os, const char *from, const char *to);
     enum err (*unlink)(struct os *os, const char *path);
     // Creates a directory; ERR_EXISTS if there.
     enum err (*mkdir)(struct os *os, const char *path);
     // Makes creations, renames and unlinks in this directory durable.
     enum err (*sync_dir)(struct os *os, const char *path);
+    enum err (*stat)(struct os *os, const char *path, struct os_stat *st);
     // Calls fn for each entry except . and .., in no order.
     enum err (*list)(struct os *os, const char *path, os_list_fn fn, void *arg);
     // Creates the file if missing and takes an exclusive lock that ends with the process or
@@ -129,6 +137,10 @@ MUST_USE static inline enum err os_rename(struct os *os, const char *from, const
 {
     return os->ops->rename(os, from, to);
 }
+MUST_USE static inline enum err os_rename_new(struct os *os, const char *from, const char *to)
+{
+    return os->ops->rename_new(os, from, to);
+}
 MUST_USE static inline enum err os_unlink(struct os *os, const char *path)
 {
     return os->ops->unlink(os, path);
@@ -140,6 +152,10 @@ MUST_USE static inline enum err os_mkdir(struct os *os, const char *path)
 MUST_USE static inline enum err os_sync_dir(struct os *os, const char *path)
 {
     return os->ops->sync_dir(os, path);
+}
+MUST_USE static inline enum err os_stat(struct os *os, const char *path, struct os_stat *st)
+{
+    return os->ops->stat(os, path, st);
 }
 MUST_USE static inline enum err os_list(struct os *os, const char *path, os_list_fn fn, void *arg)
 {

@@ -186,6 +186,16 @@ static enum err real_rename(struct os *os, const char *from, const char *to)
     return result(rename(from, to));
 }
 
+static enum err real_rename_new(struct os *os, const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return ERR_OK;
+    if (errno != EINVAL && errno != ENOSYS)
+        return fail(errno);
+    // A file system without it (NFS): a second name is as exclusive, and the first then goes.
+    return link(from, to) == 0 ? result(unlink(from)) : fail(errno);
+}
+
 static enum err real_unlink(struct os *os, const char *path)
 {
     return result(unlink(path));
@@ -209,6 +219,15 @@ static enum err real_sync_dir(struct os *os, const char *path)
     e = result(rc);
     ERR_IGNORE(real_close(os, fd)); // nothing was written through it
     return e;
+}
+
+static enum err real_stat(struct os *os, const char *path, struct os_stat *st)
+{
+    struct stat s;
+    if (stat(path, &s) != 0)
+        return fail(errno);
+    *st = (struct os_stat){S_ISDIR(s.st_mode), S_ISDIR(s.st_mode) ? 0 : (uint64_t)s.st_size};
+    return ERR_OK;
 }
 
 static enum err real_list(struct os *os, const char *path, os_list_fn fn, void *arg)
@@ -309,9 +328,11 @@ struct os *os_real(void)
         .truncate = real_truncate,
         .size = real_size,
         .rename = real_rename,
+        .rename_new = real_rename_new,
         .unlink = real_unlink,
         .mkdir = real_mkdir,
         .sync_dir = real_sync_dir,
+        .stat = real_stat,
         .list = real_list,
         .lock = real_lock,
         .disk_free = real_disk_free,

@@ -43,7 +43,8 @@ enum sim_call {
     SIM_UNLINK,
     SIM_MKDIR,
     SIM_SYNC_DIR,
-    SIM_ANY, // all of them, and os_size, os_list, os_disk_free; os_lock is a SIM_OPEN
+    SIM_ANY, // all of them, and os_size, os_stat, os_list, os_disk_free; os_lock is a SIM_OPEN,
+             // os_rename_new a SIM_RENAME
 };
 
 struct os_sim *sim_new(uint64_t seed);

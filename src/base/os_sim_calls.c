@@ -310,7 +310,7 @@ static enum err sim_size(struct os *os, int fd, uint64_t *size)
     return done(s, e);
 }
 
-static enum err rename_file(struct os_sim *s, const char *from, const char *to)
+static enum err rename_file(struct os_sim *s, const char *from, const char *to, bool only_new)
 {
     struct place old, new;
     enum err e = resolve(s, from, &old);
@@ -320,6 +320,8 @@ static enum err rename_file(struct os_sim *s, const char *from, const char *to)
         return e;
     if (!old.inode)
         return ERR_MISSING;
+    if (only_new && new.inode)
+        return ERR_EXISTS;
     if (!old.dir || old.dir != new.dir)
         return ERR_UNSUPPORTED;
     if (old.inode == new.inode)
@@ -336,7 +338,14 @@ static enum err sim_rename(struct os *os, const char *from, const char *to)
 {
     struct os_sim *s = machine(os);
     enum err e = begin(s, SIM_RENAME);
-    return done(s, e ? e : rename_file(s, from, to));
+    return done(s, e ? e : rename_file(s, from, to, false));
+}
+
+static enum err sim_rename_new(struct os *os, const char *from, const char *to)
+{
+    struct os_sim *s = machine(os);
+    enum err e = begin(s, SIM_RENAME);
+    return done(s, e ? e : rename_file(s, from, to, true));
 }
 
 static enum err sim_unlink(struct os *os, const char *path)
@@ -383,6 +392,21 @@ static enum err sim_sync_dir(struct os *os, const char *path)
         sim_sweep(s);
         step(s);
     }
+    return done(s, e);
+}
+
+static enum err sim_stat(struct os *os, const char *path, struct os_stat *st)
+{
+    struct os_sim *s = machine(os);
+    struct place at;
+    enum err e = begin(s, SIM_ANY);
+    if (!e)
+        e = resolve(s, path, &at);
+    if (!e && !at.inode)
+        e = ERR_MISSING;
+    *st = (struct os_stat){0};
+    if (!e)
+        *st = (struct os_stat){s->inodes[at.inode].kind == SIM_DIR_INODE, s->inodes[at.inode].size};
     return done(s, e);
 }
 
@@ -482,9 +506,11 @@ const struct os_ops sim_calls = {
     .truncate = sim_truncate,
     .size = sim_size,
     .rename = sim_rename,
+    .rename_new = sim_rename_new,
     .unlink = sim_unlink,
     .mkdir = sim_mkdir,
     .sync_dir = sim_sync_dir,
+    .stat = sim_stat,
     .list = sim_list,
     .lock = sim_lock,
     .disk_free = sim_disk_free,

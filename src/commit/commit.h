@@ -16,6 +16,7 @@
 #include "base/os.h"
 #include "base/slice.h"
 #include "op/op.h"
+#include "commit/tier.h"
 
 struct commit;
 struct store;
@@ -35,9 +36,10 @@ struct commit_options {
     uint32_t max_key;
     uint32_t max_value;
     unsigned read_threads;
-    bool relaxed; // answers depend on nothing
-    bool threads; // false (simulation): no threads; the owner calls commit_flush and
-                  // commit_checkpoint
+    bool relaxed;            // answers depend on nothing
+    struct commit_tier tier; // objects that logs are moved to; read == NULL: none
+    bool threads;            // false (simulation): no threads; the owner calls commit_flush and
+                             // commit_checkpoint
     void (*on_durable)(void *arg, uint64_t seq); // any thread
     void (*on_fatal)(void *arg, const char *what);
     void *arg;

@@ -71,6 +71,7 @@ struct commit {
     // each list is under its shard's lock.
     struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
     unsigned retain_shard;     // where retention goes on; housekeeper only
+    unsigned tier_shard;       // where commit_tier_due goes on; its caller only
     _Atomic uint64_t log_hand; // the shard of logs that trim_log_shard looks at next
     _Atomic uint64_t rel_hand; // the shard of lists that gives up room for the next one loaded
     _Atomic uint64_t log_ids;  // the highest given out
@@ -106,6 +107,7 @@ struct commit {
     _Atomic uint64_t checkpoints, checkpoint_failures, checkpoint_ns, checkpoint_entries;
     _Atomic uint64_t expired, lists;
     _Atomic uint64_t appended, duplicates, pages, page_records, trims, erased;
+    _Atomic uint64_t tier_reads, tier_read_failures, tier_dropped;
     _Atomic uint64_t retention_runs, retention_ns, retained_out;
     _Atomic uint64_t related, unrelated, rel_loads;
     struct commit_recovery recovery;

@@ -4,9 +4,8 @@
 #include "base/assert.h"
 #include <stdlib.h>
 
-// Logs that something was taken out of a log. Shard locked.
-static enum err log_the_cut(struct commit *c, enum change_kind kind, const struct log *l,
-                            uint64_t offset, uint64_t *seq)
+enum err log_the_cut(struct commit *c, enum change_kind kind, const struct log *l, uint64_t offset,
+                     uint64_t *seq)
 {
     struct change ch = {.kind = kind,
                         .keyspace = l->keyspace->id,
@@ -64,8 +63,7 @@ static enum err try_erase(struct commit *c, struct log *l, uint64_t offset, uint
     return ERR_OK;
 }
 
-// These callers may wait: for up to half a minute, for checkpoints to make room.
-static enum err admit_patiently(struct commit *c)
+enum err admit_patiently(struct commit *c)
 {
     enum err e = admit_write(c);
     for (int i = 0; i < 3000 && e == ERR_FULL; i++) {
@@ -193,12 +191,11 @@ static void later(uint64_t *before, uint64_t offset)
         *before = offset;
 }
 
-// The lowest timestamp that is kept, in the keyspace's unit. It may be before 1970.
-static int64_t oldest_kept(const struct log_policy *p, uint64_t now_ms)
+int64_t time_before(uint64_t now_ms, uint64_t age_ms, bool server_time)
 {
     int64_t oldest;
-    if (__builtin_sub_overflow(now_ms, p->max_age_ms, &oldest) ||
-        __builtin_mul_overflow(oldest, p->server_time ? 1000 : 1, &oldest))
+    if (__builtin_sub_overflow(now_ms, age_ms, &oldest) ||
+        __builtin_mul_overflow(oldest, server_time ? 1000 : 1, &oldest))
         return INT64_MIN;
     return oldest;
 }
@@ -221,7 +218,8 @@ static enum err kept_from(struct commit *c, struct log *l, const struct log_poli
         later(before, offset);
     }
     if (over_age(l, p, now_us)) {
-        struct log_from from = {.start = LOG_START_TIME, .time = oldest_kept(p, now_us / 1000)};
+        struct log_from from = {.start = LOG_START_TIME,
+                                .time = time_before(now_us / 1000, p->max_age_ms, p->server_time)};
         if ((e = log_seek(c->logs, l, &from, &offset, cold)))
             return e;
         later(before, offset);

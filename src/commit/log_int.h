@@ -5,6 +5,7 @@
 //   log_read.c   pages
 //   log_watch.c  tails' waits
 //   log_cut.c    trim, erase, retention
+//   log_tier.c   what is to be moved to objects, and what has been
 //   log_load.c   bringing indexes and chunks in from the store below
 //   log_rows.c   how the store below holds logs
 //   log_save.c   checkpoints' and recovery's part
@@ -74,6 +75,18 @@ void wake_watches(struct commit *c, uint64_t hash, uint64_t end);
 // Evicts from a locked shard of logs when memory is over its limit.
 void trim_log_shard(struct commit *c, unsigned shard);
 
+// Logs a TRIM, ERASE or TIER of a log. Shard locked.
+MUST_USE enum err log_the_cut(struct commit *c, enum change_kind kind, const struct log *l,
+                              uint64_t offset, uint64_t *seq);
+// admit_write for callers that may wait: for up to half a minute, for checkpoints to make room.
+MUST_USE enum err admit_patiently(struct commit *c);
+// The timestamp of `age_ms` ago, in a keyspace's unit. It may be before 1970.
+int64_t time_before(uint64_t now_ms, uint64_t age_ms, bool server_time);
+
+// ---- log_tier.c
+// Records of this time or later stay below also when they are tiered.
+int64_t tier_keep_time(const struct commit *c, const struct log *l);
+
 // ---- log_save.c
 struct keyspace_pin {
     struct keyspace *keyspace;
@@ -81,6 +94,7 @@ struct keyspace_pin {
     struct log_policy policy;
 };
 struct log_pins {
+    const struct commit *c;
     struct log_pin *v; // sorted by space and log id
     size_t n, cap;
     struct keyspace_pin *keyspaces; // changed ones, by id

@@ -94,6 +94,35 @@ static enum err check_chunk(const struct log *l, uint64_t first, struct slice by
     return e == ERR_MISSING ? ERR_OK : damaged(l, first, msg.text);
 }
 
+// A chunk whose bytes are not below: they may be in the tier. ERR_MISSING: they are not.
+static enum err read_tier(struct commit *c, const struct log *l, uint64_t first, bool memory_only,
+                          struct buf *b)
+{
+    struct chunk_meta m;
+    struct errmsg msg = {""};
+    logs_lock(c->logs, l->shard);
+    bool there = log_chunk_meta(l, first, &m) && m.last < l->tiered && chunk_is_whole(&m);
+    logs_unlock(c->logs, l->shard);
+    if (!there)
+        return ERR_MISSING;
+    if (memory_only)
+        return ERR_COLD;
+    struct log_name name = {keyspace_name(l->keyspace), log_key(l)};
+    enum err e = ERR_UNSUPPORTED;
+    if (c->o.tier.read)
+        e = c->o.tier.read(c->o.tier.arg, &name, first, m.last, b, &msg);
+    else
+        (void)err_set(&msg, e, "the chunk is in a tier, and none is configured");
+    if (!e && buf_len(b) != m.bytes)
+        return damaged(l, first, "the tier has other bytes");
+    count(&c->tier_reads, e == ERR_OK);
+    count(&c->tier_read_failures, e != ERR_OK);
+    if (e)
+        log_event(LOG_ERROR, "tier-read-failed", "log=%" PRIu64 " chunk=%" PRIu64 " error=%s",
+                  l->id, first, log_quote(msg.text));
+    return e == ERR_MISSING ? ERR_DAMAGED : e;
+}
+
 static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool memory_only)
 {
     unsigned shard = l->shard;
@@ -106,6 +135,8 @@ static enum err load_chunk(struct commit *c, struct log *l, uint64_t first, bool
         buf_clear(&b);
         e = store_get(c->store, log_space(l->keyspace), row_chunk_key(key, ROW_CHUNK, l->id, first),
                       memory_only, &b);
+        if (e == ERR_MISSING)
+            e = read_tier(c, l, first, memory_only, &b);
         if (e && e != ERR_MISSING)
             break;
         if (!e && (e = check_chunk(l, first, buf_slice(&b))))

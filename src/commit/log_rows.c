@@ -7,17 +7,28 @@
 //                                        [u64 max age ms][u64 max bytes][u64 max records][name]
 //     [2][u64 log id]                    log: [u8 1][u32 keyspace id][u64 first][u64 end]
 //                                        [u128 next nonce][i64 last time][u64 records][u64 bytes]
-//                                        [u64 swept][u64 seq][key]
+//                                        [u64 swept][u64 seq][key]; of a log that is in the tier
+//                                        [u8 2], and [u64 tiered][u64 local] before the key
 //     [3][u64 log id][u64 chunk's first] chunk: [u8 1][u64 last][i64 min time][i64 max time]
 //                                        [u128 first nonce][u128 next nonce][u32 bytes][u32
 //                                        records]
-//     [4][u64 log id][u64 chunk's first] the chunk's bytes, as op/record.h lays records out
+//     [4][u64 log id][u64 chunk's first] the chunk's bytes, as op/record.h lays records out. A
+//     chunk
+//                                        before `local` that lacks no record has no such row: its
+//                                        bytes are in objects
 //
 // All rows of a log lie in one space, and a checkpoint makes all its additions to a space visible
 // at once: so what is found here of a log is its state at one moment.
 #include "commit/log_int.h"
 
-enum { ROW_VERSION = 1, KEYSPACE_HEAD = 34, HEADER_HEAD = 77, META_SIZE = 65 };
+enum {
+    ROW_VERSION = 1,
+    ROW_TIERED = 2, // of a log's header
+    KEYSPACE_HEAD = 34,
+    HEADER_HEAD = 77,
+    TIERED_HEAD = HEADER_HEAD + 16,
+    META_SIZE = 65
+};
 
 struct slice row_keyspace_key(uint8_t key[ROW_KEY], uint32_t id)
 {
@@ -77,7 +88,7 @@ enum err row_get_keyspace(struct slice key, struct slice value, struct change *c
 
 enum err row_put_log(struct buf *b, const struct log *l)
 {
-    uint8_t h[HEADER_HEAD] = {ROW_VERSION};
+    uint8_t h[TIERED_HEAD] = {l->tiered ? ROW_TIERED : ROW_VERSION};
     store32(h + 1, l->keyspace->id);
     store64(h + 5, l->first);
     store64(h + 13, l->end);
@@ -87,20 +98,24 @@ enum err row_put_log(struct buf *b, const struct log *l)
     store64(h + 53, l->bytes);
     store64(h + 61, l->swept);
     store64(h + 69, l->seq);
-    enum err e = buf_append(b, h, sizeof h);
+    store64(h + HEADER_HEAD, l->tiered);
+    store64(h + HEADER_HEAD + 8, l->local);
+    enum err e = buf_append(b, h, l->tiered ? TIERED_HEAD : HEADER_HEAD);
     return e ? e : buf_append(b, l->key, l->key_len);
 }
 
 enum err row_get_log(struct slice key, struct slice value, struct log_row *r)
 {
-    if (key.n != 9 || value.n <= HEADER_HEAD || value.p[0] != ROW_VERSION ||
-        value.n - HEADER_HEAD > LIMIT_KEY_HARD)
+    bool tiered = value.n && value.p[0] == ROW_TIERED;
+    size_t head = tiered ? TIERED_HEAD : HEADER_HEAD;
+    if (key.n != 9 || value.n <= head || (!tiered && value.p[0] != ROW_VERSION) ||
+        value.n - head > LIMIT_KEY_HARD)
         return ERR_DAMAGED;
     const uint8_t *h = value.p;
     *r = (struct log_row){
         .id = __builtin_bswap64(load64(key.p + 1)),
         .keyspace = load32(h + 1),
-        .key = slice_of(h + HEADER_HEAD, value.n - HEADER_HEAD),
+        .key = slice_of(h + head, value.n - head),
         .state = {.first = load64(h + 5),
                   .end = load64(h + 13),
                   .next_nonce = load128(h + 21),
@@ -108,9 +123,14 @@ enum err row_get_log(struct slice key, struct slice value, struct log_row *r)
                   .records = load64(h + 45),
                   .bytes = load64(h + 53),
                   .swept = load64(h + 61),
-                  .seq = load64(h + 69)},
+                  .seq = load64(h + 69),
+                  .tiered = tiered ? load64(h + HEADER_HEAD) : 0,
+                  .local = tiered ? load64(h + HEADER_HEAD + 8) : 0},
     };
-    return r->id && r->state.first && r->state.first <= r->state.end ? ERR_OK : ERR_DAMAGED;
+    return r->id && r->state.first && r->state.first <= r->state.end &&
+                   r->state.tiered <= r->state.end && r->state.local <= r->state.tiered
+               ? ERR_OK
+               : ERR_DAMAGED;
 }
 
 enum err row_put_meta(struct buf *b, const struct chunk_meta *m)

@@ -9,9 +9,27 @@
 
 // ---- pinning
 
+// Which chunks' bytes may go from below: they are tiered, and need not be here too. Shard locked.
+static void plan_drop(const struct commit *c, struct log_pin *pin)
+{
+    const struct log *l = pin->log;
+    const struct commit_tier *t = &c->o.tier;
+    if (!t->read || !l->tiered)
+        return;
+    uint64_t from = l->local > pin->sweep_to ? l->local : pin->sweep_to;
+    uint64_t to = log_local_border(l, t->local_bytes, tier_keep_time(c, l));
+    if (pin->count && to > pin->chunks[0].meta.first)
+        to = pin->chunks[0].meta.first; // rows are written in their order
+    if (to <= from)
+        return;
+    pin->drop_from = from;
+    pin->drop_to = pin->image->local = to;
+}
+
 static void add_log_pin(void *arg, struct log_pin *pin)
 {
     struct log_pins *p = arg;
+    plan_drop(p->c, pin);
     if (p->n == p->cap) {
         size_t cap = p->cap ? 2 * p->cap : 256;
         struct log_pin *v = p->failed ? NULL : realloc(p->v, cap * sizeof *v);
@@ -54,7 +72,7 @@ static void take_keyspaces(struct commit *c, struct log_pins *p)
 
 void log_pins_take(struct commit *c, struct log_pins *p)
 {
-    *p = (struct log_pins){0};
+    *p = (struct log_pins){.c = c};
     take_keyspaces(c, p);
     for (unsigned s = 0; s < LOGS_SHARDS; s++) {
         logs_lock(c->logs, s);
@@ -143,6 +161,38 @@ static enum err sweep(struct commit *c, struct store_writer *w, enum store_space
     return e;
 }
 
+// Takes the bytes of whole chunks from below that are in the tier and need not be here too.
+static enum err drop(struct commit *c, struct store_writer *w, enum store_space space,
+                     const struct log_pin *p)
+{
+    uint8_t key[ROW_KEY], end[ROW_KEY];
+    struct store_iter *it;
+    struct errmsg msg;
+    struct chunk_meta m;
+    uint64_t first;
+    if (p->drop_from >= p->drop_to)
+        return ERR_OK;
+    enum err e =
+        store_iter_range(c->store, space, row_chunk_key(key, ROW_META, p->log->id, p->drop_from),
+                         row_chunk_key(end, ROW_META, p->log->id, p->drop_to), &it);
+    if (e)
+        return e;
+    for (; !e && store_iter_valid(it); store_iter_next(it)) {
+        if (!row_is_chunk_of(store_iter_key(it), ROW_META, p->log->id, &first))
+            break;
+        if ((e = row_get_meta(first, store_iter_value(it), &m)))
+            break;
+        if (m.last < p->drop_to && m.bytes && chunk_is_whole(&m))
+            e = store_add(w, space, row_chunk_key(key, ROW_CHUNK, p->log->id, first),
+                          (struct slice){NULL, 0});
+        count(&c->tier_dropped, e == ERR_OK);
+    }
+    if (!e)
+        e = store_iter_status(it, &msg);
+    store_iter_free(it);
+    return e;
+}
+
 static enum err write_chunks(struct commit *c, struct store_writer *w, enum store_space space,
                              enum row_kind kind, const struct log_pin *v, size_t n, struct buf *b)
 {
@@ -150,6 +200,8 @@ static enum err write_chunks(struct commit *c, struct store_writer *w, enum stor
     enum err e = ERR_OK;
     for (size_t i = 0; i < n && !e; i++) {
         e = sweep(c, w, space, kind, &v[i]);
+        if (!e && kind == ROW_CHUNK)
+            e = drop(c, w, space, &v[i]);
         for (size_t j = 0; j < v[i].count && !e; j++) {
             const struct chunk *ch = &v[i].chunks[j];
             struct slice row =
@@ -331,6 +383,20 @@ static struct log *log_of(struct commit *c, const struct change *ch, struct keys
     return l;
 }
 
+static enum err redo_tier(struct commit *c, struct log *l, const struct change *ch, uint64_t seq,
+                          uint64_t *cold)
+{
+    *cold = 0;
+    if (ch->offset <= l->tiered)
+        return ERR_OK;
+    if (ch->offset > l->end)
+        return ERR_DAMAGED;
+    if (!l->index)
+        return ERR_COLD;
+    log_tier(c->logs, l, ch->offset, seq);
+    return ERR_OK;
+}
+
 enum err apply_log_change(struct commit *c, const struct change *ch, uint64_t seq,
                           struct errmsg *msg)
 {
@@ -352,7 +418,10 @@ enum err apply_log_change(struct commit *c, const struct change *ch, uint64_t se
     if (ch->kind == CHANGE_APPEND)
         e = warmly(c, l, ch, seq, redo_append);
     else
-        e = warmly(c, l, ch, seq, ch->kind == CHANGE_TRIM ? redo_trim : redo_erase);
+        e = warmly(c, l, ch, seq,
+                   ch->kind == CHANGE_TRIM    ? redo_trim
+                   : ch->kind == CHANGE_ERASE ? redo_erase
+                                              : redo_tier);
     return e ? err_set(msg, e, "sequence %" PRIu64 " does not fit the log it changes: %s", seq,
                        err_text(e))
              : ERR_OK;

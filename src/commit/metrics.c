@@ -49,6 +49,10 @@
       c->retention_runs)                                                                           \
     X(varve_retention_nanoseconds_total, counter, "time that took", c->retention_ns)               \
     X(varve_retention_records_total, counter, "records it removed", c->retained_out)               \
+    X(varve_tier_reads_total, counter, "chunks read from the tier's objects", c->tier_reads)       \
+    X(varve_tier_read_failures_total, counter, "times that failed", c->tier_read_failures)         \
+    X(varve_tier_dropped_total, counter, "chunks whose bytes are only in objects now",             \
+      c->tier_dropped)                                                                             \
     X(varve_log_chunks, gauge, "chunks in loaded indexes", l.chunks)                               \
     X(varve_log_chunks_resident, gauge, "chunks in memory", l.resident)                            \
     X(varve_log_block_bytes, gauge, "memory of those", l.block_bytes)                              \

@@ -49,6 +49,7 @@
     F(3, U64, log)      \
     F(4, U64, offset)
 #define FIELDS_ERASE(F) FIELDS_TRIM(F)
+#define FIELDS_TIER(F)  FIELDS_TRIM(F)
 #define FIELDS_RELATION(F)     \
     F(1, BYTES, key)           \
     F(2, U32, relation)        \
@@ -117,7 +118,7 @@ static const char *wrong_put(const struct change *c)
     return NULL;
 }
 
-// Of APPEND, TRIM and ERASE.
+// Of APPEND, TRIM, ERASE and TIER.
 static const char *wrong_log(const struct change *c)
 {
     if (c->keyspace == 0 || c->log == 0)
@@ -201,6 +202,7 @@ static const char *what_is_wrong(const struct change *c)
     case CHANGE_APPEND:
     case CHANGE_TRIM:
     case CHANGE_ERASE:
+    case CHANGE_TIER:
         return wrong_log(c);
     case CHANGE_RELATION:
     case CHANGE_RELATE:

@@ -32,7 +32,8 @@ enum value_type {
     X(ERASE, 6, "erase")       \
     X(RELATION, 7, "relation") \
     X(RELATE, 8, "relate")     \
-    X(UNRELATE, 9, "unrelate")
+    X(UNRELATE, 9, "unrelate") \
+    X(TIER, 10, "tier")
 
 enum change_kind {
 #define X(name, field, text) CHANGE_##name = field,
@@ -60,14 +61,16 @@ struct change {
     enum value_type type; // PUT
     uint64_t version;     // PUT: the new version. DELETE: the version that went
     uint64_t expires_ms;  // PUT: wall clock ms, 0 never
-    struct slice key; // of a key; KEYSPACE, RELATION: its name; APPEND, TRIM, ERASE: the log's key
-    struct slice value;       // PUT; APPEND: records as op/record.h lays them out, one at least
-    uint32_t keyspace;        // KEYSPACE, APPEND, TRIM, ERASE: its id, from 1
-    uint64_t log;             // APPEND, TRIM, ERASE: the log's id, from 1
-    uint64_t offset;          // TRIM: records before it are gone. ERASE: the one that is gone
-    uint64_t created_ms;      // KEYSPACE, RELATION
-    struct log_policy policy; // KEYSPACE
-    uint32_t relation;        // RELATION, RELATE, UNRELATE: its id, from 1
+    struct slice key;     // of a key; KEYSPACE, RELATION: its name; APPEND, TRIM, ERASE,
+                          // TIER: the log's key
+    struct slice value;   // PUT; APPEND: records as op/record.h lays them out, one at least
+    uint32_t keyspace;    // KEYSPACE and what names a log: its id, from 1
+    uint64_t log;         // APPEND, TRIM, ERASE, TIER: the log's id, from 1
+    uint64_t offset; // TRIM: records before it are gone. ERASE: the one that is gone. TIER: those
+                     // before it are in objects too
+    uint64_t created_ms;             // KEYSPACE, RELATION
+    struct log_policy policy;        // KEYSPACE
+    uint32_t relation;               // RELATION, RELATE, UNRELATE: its id, from 1
     struct relation_options options; // RELATION
     // RELATE, UNRELATE: lists one after another, columns of packed little-endian u64: `froms` has
     // one for each list; `counts`, packed u32, how many members of it; `members` all of them, in

@@ -19,6 +19,7 @@
 #include "edge/zmq/zmq.h"
 #include "net/net.h"
 #include "store/store.h"
+#include "tier/tier.h"
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -33,6 +34,7 @@ struct server {
     struct os *os;
     struct config *config;
     struct commit *commit;
+    struct tier *tier; // NULL: none
     struct net *net;
     struct http *http;
     struct binary *binary;
@@ -97,6 +99,8 @@ static enum err all_metrics(void *arg, struct buf *out)
 #undef X
     if (!e && zmq)
         e = zmq_edge_metrics(zmq, out);
+    if (!e && s->tier)
+        e = tier_metrics(s->tier, out);
     return e;
 }
 
@@ -121,11 +125,61 @@ void serve_commit_options(const struct config *c, struct os *os, struct commit_o
     };
 }
 
+enum err serve_tier(const struct config *c, struct os *os, struct tier **t, struct errmsg *msg)
+{
+    const char *dir = config_text(c, CONFIG_tier_dir);
+    const char *bucket = config_text(c, CONFIG_s3_bucket_name);
+    *t = NULL;
+    if (!*dir && !*bucket)
+        return ERR_OK;
+    if (*dir && *bucket)
+        return err_set(msg, ERR_INVALID,
+                       "tier.dir and s3.bucket_name are both set; logs can be "
+                       "moved to one of them only");
+    const struct tier_options o = {
+        .os = os,
+        .objects = {.os = os,
+                    .kind = *dir ? OBJECT_DIRECTORY : OBJECT_S3,
+                    .prefix = config_text(c, CONFIG_s3_object_prefix),
+                    .dir = dir,
+                    .s3 = {.bucket = bucket,
+                           .endpoint = config_text(c, CONFIG_s3_endpoint),
+                           .region = config_text(c, CONFIG_s3_region),
+                           .path_style = config_is(c, CONFIG_s3_path_style, "true"),
+                           .use_default_credentials =
+                               config_is(c, CONFIG_s3_use_default_credentials, "true"),
+                           .access_key = config_text(c, CONFIG_s3_access_key),
+                           .secret_key = config_text(c, CONFIG_s3_secret_key),
+                           .security_token = config_text(c, CONFIG_s3_security_token),
+                           .session_token = config_text(c, CONFIG_s3_session_token),
+                           .profile = config_text(c, CONFIG_s3_profile)}},
+        .archive = {.compact_records_threshold =
+                        config_number(c, CONFIG_s3_compact_records_threshold),
+                    .compact_size_threshold = config_number(c, CONFIG_s3_compact_size_threshold),
+                    .compact_objects_threshold =
+                        config_number(c, CONFIG_s3_compact_objects_threshold),
+                    .max_cached_keys = config_number(c, CONFIG_s3_max_cached_keys)},
+        .min_bytes = config_number(c, CONFIG_tier_min_bytes),
+        .max_age_ms = config_number(c, CONFIG_tier_max_age) / 1000,
+        .interval_ms = config_number(c, CONFIG_tier_interval) / 1000,
+        .local_bytes = config_number(c, CONFIG_tier_local_bytes),
+        .local_age_ms = config_number(c, CONFIG_tier_local_age) / 1000,
+    };
+    struct errmsg why;
+    enum err e = tier_new(t, &o, &why);
+    return e ? err_set(msg, e, "tier: %s", why.text) : ERR_OK;
+}
+
 static enum err open_store(struct server *s, struct errmsg *msg)
 {
     struct commit_options o;
     struct commit_recovery r;
+    enum err tiered = serve_tier(s->config, s->os, &s->tier, msg);
+    if (tiered)
+        return tiered;
     serve_commit_options(s->config, s->os, &o);
+    if (s->tier)
+        o.tier = tier_hook(s->tier);
     o.on_durable = on_durable;
     o.on_fatal = on_fatal;
     o.arg = s;
@@ -276,6 +330,8 @@ static int shut(struct server *s)
         net_stop(s->net, DRAIN_MS);
     if (zmq)
         zmq_edge_stop(zmq, DRAIN_MS);
+    if (s->tier)
+        tier_stop(s->tier); // reads the commit room, as that may read it
     if (s->commit) {
         enum err e = commit_close(s->commit);
         if (e) {
@@ -291,6 +347,7 @@ static int shut(struct server *s)
         binary_free(s->binary);
     if (zmq)
         zmq_edge_free(zmq); // the commit room's threads are gone
+    tier_free(s->tier);
     return status;
 }
 
@@ -321,6 +378,11 @@ static int run(struct config *config)
             log_set_level((enum log_level)i);
     if (open_net(&s, &msg) || open_store(&s, &msg) || open_edges(&s, &msg)) {
         fprintf(stderr, "varve: %s\n", msg.text);
+        shut(&s);
+        return EXIT_BROKEN;
+    }
+    if (s.tier && tier_start(s.tier, s.commit)) {
+        fprintf(stderr, "varve: cannot start threads: %s\n", os_last_error());
         shut(&s);
         return EXIT_BROKEN;
     }

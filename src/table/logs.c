@@ -317,6 +317,8 @@ void log_restore(struct logs *l, struct log *log, const struct log_state *below)
     log->records = below->records;
     log->bytes = below->bytes;
     log->swept = below->swept;
+    log->tiered = below->tiered;
+    log->local = below->local;
     log->seq = log->stored_seq = below->seq;
 }
 

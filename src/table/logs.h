@@ -110,7 +110,10 @@ struct log {
     uint64_t retain_ms;              // commit/: when its age is looked at again
     uint64_t swept;                  // rows below of chunks before this offset are gone
     uint64_t stored_seq;             // of the change that is below; < seq: dirty
-    uint32_t resident;               // blocks
+    uint64_t tiered;                 // records before this offset are in objects too
+    uint64_t local;    // bytes below of chunks before this are gone, if the chunks lack no record
+    uint32_t resident; // blocks
+    uint32_t tier_s;   // commit/: since when something waits to be tiered, or when to look again
     uint16_t key_len;
     uint8_t shard;
     bool dirty;  // differs from below
@@ -177,6 +180,7 @@ struct log_state {
     u128 next_nonce;
     int64_t last_time;
     uint64_t records, bytes, swept, seq;
+    uint64_t tiered, local;
 };
 void log_restore(struct logs *l, struct log *log, const struct log_state *below);
 // Gives a log without an index the metas of its chunks, in rising order.
@@ -189,6 +193,29 @@ MUST_USE enum err log_load_chunk(struct logs *l, struct log *log, uint64_t first
 
 // True if the log has a chunk of this name that is not resident.
 bool log_lacks_chunk(const struct log *log, uint64_t first);
+// What is known of a chunk, if its log has it and its index.
+bool log_chunk_meta(const struct log *log, uint64_t first, struct chunk_meta *m);
+
+// Tiering: notes that all records before `before`, which is not below log->tiered, are in objects.
+// The log has its index.
+void log_tier(struct logs *l, struct log *log, uint64_t before, uint64_t seq);
+// The offset before which no chunk's bytes need to stay below: all of them are tiered, at least
+// keep_bytes bytes of records come after them, and they have no record of keep_time or later. The
+// log has its index.
+uint64_t log_local_border(const struct log *log, uint64_t keep_bytes, int64_t keep_time);
+// Bytes that are not tiered yet, about.
+static inline uint64_t log_untiered(const struct log *log)
+{
+    uint64_t from = log->tiered > log->first ? log->tiered : log->first;
+    return log->records && log->end > from
+               ? (uint64_t)((double)(log->end - from) / (double)log->records * (double)log->bytes)
+               : 0;
+}
+// True if it lacks no record between its first and its last: then objects have the same bytes.
+static inline bool chunk_is_whole(const struct chunk_meta *m)
+{
+    return m->records == m->last - m->first + 1;
+}
 
 // Appending: true if log_reserve and log_append need nothing from below; otherwise *first is the
 // chunk to load (0: the index).
@@ -269,6 +296,8 @@ struct log_pin {
     struct chunk *chunks; // dirty ones; malloc'ed; each owns a reference to its block
     size_t count;
     uint64_t sweep_from, sweep_to; // rows of chunks in [from, to) go from below
+    uint64_t drop_from, drop_to; // bytes of whole chunks in [from, to) go; set by the caller, from
+                                 // log->local on, not past a chunk of this pin
 };
 // Calls fn for each dirty log of the shard; fn owns what the pin holds (log_pin_release).
 // ERR_NO_MEMORY: some were not pinned and stay dirty.

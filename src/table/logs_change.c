@@ -370,3 +370,27 @@ void log_erase(struct logs *l, struct log *log, struct log_cut *cut, uint64_t se
     unsettle(log, seq);
     log_touch(l, log, seq);
 }
+
+// ---- tiering
+
+void log_tier(struct logs *l, struct log *log, uint64_t before, uint64_t seq)
+{
+    VERIFY(log->index && before >= log->tiered && before <= log->end);
+    log->tiered = before;
+    log_touch(l, log, seq);
+}
+
+uint64_t log_local_border(const struct log *log, uint64_t keep_bytes, int64_t keep_time)
+{
+    const struct log_index *x = log->index;
+    uint64_t after = log->bytes; // of the chunks from i on, then past i
+    uint64_t border = 0;
+    for (uint32_t i = x->begin; i < x->end; i++) {
+        const struct chunk_meta *m = &x->chunks[i].meta;
+        after -= m->bytes;
+        if (m->last >= log->tiered || after < keep_bytes || m->max_time >= keep_time)
+            break;
+        border = m->last + 1;
+    }
+    return border;
+}

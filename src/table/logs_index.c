@@ -226,6 +226,14 @@ bool log_lacks_chunk(const struct log *log, uint64_t first)
     return c && !c->block && c->meta.bytes > 0;
 }
 
+bool log_chunk_meta(const struct log *log, uint64_t first, struct chunk_meta *m)
+{
+    const struct chunk *c = log->index ? index_find(log->index, first) : NULL;
+    if (c)
+        *m = c->meta;
+    return c != NULL;
+}
+
 static struct time_span times_at(const struct log_index *x, unsigned level, uint32_t at)
 {
     if (level > 0)

@@ -103,6 +103,7 @@ void logs_written(struct logs *l, const struct log_pin *p)
     }
     x->dirty_low = next_dirty_chunk(x, x->dirty_low);
     log->swept = log->swept > p->sweep_to ? log->swept : p->sweep_to;
+    log->local = log->local > p->drop_to ? log->local : p->drop_to;
     log->stored_seq = p->image->seq;
     log->dirty = log->seq != log->stored_seq;
     VERIFY(log->dirty || x->dirty_low == x->end);

@@ -115,7 +115,7 @@ static inline struct change random_change(uint64_t *rnd, struct change_bytes *to
             random_put(rnd, &c, to);
         return c;
     }
-    if (c.kind >= CHANGE_RELATION) {
+    if (c.kind >= CHANGE_RELATION && c.kind <= CHANGE_UNRELATE) {
         random_relation(rnd, &c, to);
         return c;
     }

@@ -14,7 +14,7 @@
 #include <inttypes.h>
 #include <cmocka.h>
 
-enum { RECORDS = 4000 };
+enum { RECORDS = 4000, MOVED = 100000 };
 
 struct model_record {
     uint64_t offset;
@@ -38,6 +38,10 @@ struct fix {
     uint64_t rng;
     struct model m;
     uint8_t bytes[100000];
+    bool tiered;
+    // What stands for a tier of objects: records as they were moved, by offset.
+    struct buf moved[MOVED];
+    uint64_t moved_end, tier_reads;
 };
 
 static const struct log_name name = {{(const uint8_t *)"ks", 2}, {(const uint8_t *)"a/b\0c", 5}};
@@ -92,6 +96,8 @@ static int tear_down(void **state)
     struct fix *f = *state;
     if (f->c)
         commit_abandon(f->c);
+    for (size_t i = 0; i < MOVED; i++)
+        buf_release(&f->moved[i]);
     sim_free(f->sim);
     free(f);
     return 0;
@@ -322,9 +328,85 @@ static void check_meta(struct fix *f)
     assert_true(meta.next_nonce == m->next_nonce);
 }
 
-static void test_model(void **state)
+// ---- tiering
+
+static enum err read_moved(void *arg, const struct log_name *n, uint64_t first, uint64_t last,
+                           struct buf *out, struct errmsg *msg)
 {
-    struct fix *f = *state;
+    struct fix *f = arg;
+    assert_true(slice_equal(n->keyspace, name.keyspace) && slice_equal(n->key, name.key));
+    assert_true(last < f->moved_end);
+    f->tier_reads++;
+    for (uint64_t o = first; o <= last; o++) {
+        if (!buf_len(&f->moved[o]))
+            return err_set(msg, ERR_MISSING, "no record %" PRIu64, o);
+        assert_int_equal(buf_append(out, buf_head(&f->moved[o]), buf_len(&f->moved[o])), ERR_OK);
+    }
+    return ERR_OK;
+}
+
+// Moves what is due: all that is durable from the log's mark on.
+static void move_some(struct fix *f)
+{
+    struct errmsg msg = {0};
+    struct tier_due due[2];
+    struct log_page page;
+    struct record r;
+    uint64_t dep;
+    if (random_below(f, 2))
+        assert_int_equal(commit_flush(f->c), ERR_OK);
+    if (!commit_tier_due(f->c, 1 + random_below(f, 100000), 3600000, due, 2))
+        return;
+    struct log_query q = {.name = name,
+                          .from = {.start = LOG_START_OFFSET, .offset = due[0].tiered},
+                          .max_records = 1 + random_below(f, 100),
+                          .max_bytes = LIMIT_PAGE_BYTES,
+                          .may_block = true};
+    assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
+    while (log_page_next(&page, &r)) {
+        struct buf *b = &f->moved[r.offset];
+        assert_true(r.offset < MOVED);
+        buf_release(b);
+        buf_init(b, record_size(r.bytes.n));
+        assert_int_equal(buf_reserve(b, record_size(r.bytes.n)), ERR_OK);
+        record_write(buf_tail(b), &r);
+        b->end += record_size(r.bytes.n);
+    }
+    uint64_t before = due[0].tiered == due[0].end ? due[0].end : page.next;
+    log_page_release(&page);
+    f->moved_end = before > f->moved_end ? before : f->moved_end;
+    enum err e = commit_tier_done(f->c, &name, before, &msg);
+    if (e != ERR_OK)
+        assert_int_equal(e, dep ? ERR_INVALID : ERR_OK); // not durable yet
+}
+
+static uint64_t dropped(struct fix *f)
+{
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    assert_int_equal(commit_metrics(f->c, &b), ERR_OK);
+    assert_int_equal(buf_append(&b, "", 1), ERR_OK);
+    const char *at = strstr((const char *)buf_head(&b), "\nvarve_tier_dropped_total ");
+    assert_non_null(at);
+    uint64_t n = strtoull(at + strlen("\nvarve_tier_dropped_total "), NULL, 10);
+    buf_release(&b);
+    return n;
+}
+
+// What `varve check` looks at.
+static void check_below(struct fix *f)
+{
+    struct commit_recovery found;
+    struct errmsg msg = {0};
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    if (commit_check(&f->o, &found, &msg))
+        fail_msg("check: %s", msg.text);
+    open_it(f);
+}
+
+static void run_model(struct fix *f)
+{
+    uint64_t gone = 0;
     for (int round = 0; round < 3000; round++) {
         switch (random_below(f, 12)) {
         case 0:
@@ -335,9 +417,12 @@ static void test_model(void **state)
             erase_one(f);
             break;
         case 3:
+            if (f->tiered)
+                move_some(f);
             checkpoint(f);
             break;
         case 4:
+            gone += f->tiered ? dropped(f) : 0;
             assert_int_equal(commit_close(f->c), ERR_OK);
             open_it(f);
             break;
@@ -356,7 +441,30 @@ static void test_model(void **state)
         }
         if (round % 10 == 0)
             check_meta(f);
+        if (f->tiered && round % 7 == 0)
+            move_some(f);
+        if (f->tiered && round % 100 == 0)
+            check_below(f);
     }
+    if (f->tiered)
+        assert_true(gone > 0 && f->tier_reads > 0);
+}
+
+static void test_model(void **state)
+{
+    run_model(*state);
+}
+
+// The same with a tier into which things move now and then, and from which they are read.
+static void test_model_tiered(void **state)
+{
+    struct fix *f = *state;
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    f->tiered = true;
+    f->o.tier = (struct commit_tier){
+        .read = read_moved, .arg = f, .local_bytes = random_below(f, 2) ? 0 : 100000};
+    open_it(f);
+    run_model(f);
 }
 
 static void bad_token(struct fix *f, const char *text, const struct log_name *n)
@@ -719,6 +827,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_model, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_model_tiered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_mixed, set_up, tear_down),

@@ -116,6 +116,11 @@ static const uint8_t golden_unrelate[] = {
     0x22, 8,  1,    2,  3, 4, 5, 6, 7, 8, // members
 };
 
+static const uint8_t golden_tier[] = {
+    0x0a, 12, 0x52, 10,                                 // changes, tier
+    0x08, 3,  0x12, 1,  'k', 0x18, 7, 0x20, 0xac, 0x02, // keyspace, key, log, before
+};
+
 #define GOLDEN(name)                        \
     {                                       \
         golden_##name, sizeof golden_##name \
@@ -166,6 +171,7 @@ static const struct {
       .froms = {golden_unrelate + 8, 8},
       .counts = {golden_unrelate + 18, 4},
       .members = {golden_unrelate + 24, 8}}},
+    {GOLDEN(tier), {.kind = CHANGE_TIER, .keyspace = 3, .key = TEXT("k"), .log = 7, .offset = 300}},
 };
 enum { GOLDENS = sizeof golden / sizeof *golden };
 
@@ -410,8 +416,8 @@ static void refuses_logs(void **state)
     name[sizeof name - 1] = 1;
     assert_err(first(slice_of(name, sizeof name), &c), ERR_DAMAGED); // 256 bytes of name
 
-    static const uint8_t kinds[] = {CHANGE_TRIM, CHANGE_ERASE};
-    for (int i = 0; i < 2; i++) {
+    static const uint8_t kinds[] = {CHANGE_TRIM, CHANGE_ERASE, CHANGE_TIER};
+    for (int i = 0; i < 3; i++) {
         uint8_t tag = (uint8_t)(kinds[i] << 3 | 2);
         assert_ok(first(BYTES(0x0a, 11, tag, 9, 0x08, 1, 0x12, 1, 'k', 0x18, 1, 0x20, 1), &c));
         assert_err(first(BYTES(0x0a, 9, tag, 7, 0x08, 1, 0x12, 1, 'k', 0x18, 1), &c), ERR_DAMAGED);

@@ -31,6 +31,7 @@ KINDS = {
                                                    "max_records")}}),
     4: ("append", "Append", {"keyspace": "keyspace", "key": "key", "log": "log", "records": "value"}),
     5: ("trim", "Trim", {"keyspace": "keyspace", "key": "key", "log": "log", "before": "offset"}),
+    10: ("tier", "Tier", {"keyspace": "keyspace", "key": "key", "log": "log", "before": "offset"}),
     6: ("erase", "Erase", {"keyspace": "keyspace", "key": "key", "log": "log", "offset": "offset"}),
     7: ("relation", "Relation", {"name": "key", "id": "relation",
                                  **{n: n for n in ("created_ms", "reverse", "recent", "relaxed")}}),
@@ -121,7 +122,7 @@ def random_fields(rnd):
         f["value"] = random_value(rnd, f["type"])
     if f["kind"] == 3:
         f["server_time"] = rnd.choice([0, 1])
-    if f["kind"] >= 7:
+    if f["kind"] in (7, 8, 9):
         f["relation"] = rnd.choice([1, 127, 128, 2**32 - 1])
         f |= {name: rnd.choice([0, 1]) for name in ("reverse", "recent", "relaxed") if f["kind"] == 7}
         f |= {"key": "".join(rnd.choices("aZ09_", k=rnd.choice([1, 127, 128]))).encode()}

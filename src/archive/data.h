@@ -1,0 +1,14 @@
+// Data objects as a whole: checking what was fetched against its name. Of this room only.
+#ifndef VARVE_ARCHIVE_DATA_H
+#define VARVE_ARCHIVE_DATA_H
+
+#include "archive/name.h"
+
+// ERR_DAMAGED, which names the object, unless `bytes` are exactly the records that the name says:
+// its size, every layout, all offsets from first to last. *min, *max (may be NULL): of their times.
+MUST_USE enum err data_check(const char *dir, const struct name *n, struct slice bytes,
+                             int64_t *min, int64_t *max, struct errmsg *msg);
+// The full name, "keyspace/key/data_...".
+void data_full_name(const char *dir, const struct name *n, char full[NAME_FULL_MAX]);
+
+#endif

@@ -1,0 +1,118 @@
+// The reader's objects: fetched once, checked once, and fetched ahead in parallel. An object never
+// changes under its name, so what is kept needs no asking.
+#include "archive/reader_int.h"
+#include <stdlib.h>
+
+static struct fetched *find(const struct archive_reader *r, const char *dir, const struct name *n)
+{
+    char full[NAME_FULL_MAX] = "";
+    for (size_t i = 0; i < r->objects_n; i++) {
+        struct fetched *f = r->objects[i];
+        if (f->name.first != n->first || f->name.last != n->last)
+            continue;
+        if (!full[0])
+            data_full_name(dir, n, full);
+        if (!strcmp(f->full, full))
+            return f;
+    }
+    return NULL;
+}
+
+static void drop(struct archive_reader *r, size_t i)
+{
+    struct fetched *f = r->objects[i];
+    if (!f->waited) {
+        object_cancel(r->store, &f->call);
+        ERR_IGNORE(object_wait(r->store, &f->call)); // nobody wants it
+    }
+    r->fetching -= f->name.size;
+    buf_release(&f->bytes);
+    free(f);
+    r->objects[i] = r->objects[--r->objects_n];
+}
+
+static void drop_this(struct archive_reader *r, const struct fetched *f)
+{
+    for (size_t i = 0; i < r->objects_n; i++)
+        if (r->objects[i] == f) {
+            drop(r, i);
+            return;
+        }
+}
+
+void fetch_release(struct archive_reader *r)
+{
+    while (r->objects_n)
+        drop(r, r->objects_n - 1);
+    free(r->objects);
+}
+
+void fetch_begin(struct archive_reader *r)
+{
+    for (size_t i = 0; i < r->objects_n; i++)
+        r->objects[i]->pinned = false;
+    // What a reading has passed: not used in the last two calls, nor fetched for the next.
+    for (size_t i = r->objects_n; i-- > 0;)
+        if (r->objects[i]->used + 2 < r->call || r->objects_n > 2 * r->options.ahead + 8)
+            drop(r, i);
+}
+
+static struct fetched *begin(struct archive_reader *r, const char *dir, const struct name *n)
+{
+    if (r->objects_n == r->objects_cap) {
+        size_t cap = r->objects_cap ? r->objects_cap * 2 : 32;
+        struct fetched **v = realloc(r->objects, cap * sizeof(*v));
+        if (!v)
+            return NULL;
+        r->objects = v;
+        r->objects_cap = cap;
+    }
+    struct fetched *f = calloc(1, sizeof *f);
+    if (!f)
+        return NULL;
+    f->name = *n;
+    f->used = r->call;
+    data_full_name(dir, n, f->full);
+    // A byte more than it should have, so that one that is too long is seen to be.
+    buf_init(&f->bytes, n->size + 1);
+    f->call = (struct object_call){.op = OBJECT_GET, .name = f->full, .out = &f->bytes};
+    r->objects[r->objects_n++] = f;
+    r->fetching += n->size;
+    object_start(r->store, &f->call);
+    return f;
+}
+
+void fetch_ahead(struct archive_reader *r, const char *dir, const struct name *n)
+{
+    struct fetched *f = find(r, dir, n);
+    if (f)
+        f->used = r->call;
+    else if (r->fetching + n->size <= r->options.ahead_bytes)
+        (void)begin(r, dir, n); // it is fetched when it is read, then
+}
+
+enum err fetch_get(struct archive_reader *r, const char *dir, const struct name *n,
+                   struct slice *bytes, struct errmsg *msg)
+{
+    struct fetched *f = find(r, dir, n);
+    f = f ? f : begin(r, dir, n);
+    if (!f)
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    if (!f->waited) {
+        ERR_IGNORE(object_wait(r->store, &f->call)); // it is in the call
+        f->waited = true;
+    }
+    enum err e = f->call.e;
+    if (e && e != ERR_TOO_BIG)
+        e = err_set(msg, e, "%s", f->call.msg.text);
+    else if (!f->checked)
+        e = data_check(dir, n, buf_slice(&f->bytes), NULL, NULL, msg);
+    if (e) {
+        drop_this(r, f);
+        return e;
+    }
+    f->checked = f->pinned = true;
+    f->used = r->call;
+    *bytes = buf_slice(&f->bytes);
+    return ERR_OK;
+}

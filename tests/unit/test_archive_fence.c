@@ -1,0 +1,280 @@
+// Fencing (archive/session.c) under every order of several writers' calls to the store. Each writer
+// runs on a stack of its own and gives way before every call; who goes on is enumerated: all orders
+// with at most so many switches, then random ones. After every call the log, as a reader would see
+// it, must begin with what it was before; at the end, every append that was reported as written
+// must be there once and in order, and nothing of those that were not.
+#include "unit.h"
+
+#include "archive_world.h"
+#include "base/log.h"
+#include "base/os.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+enum { WRITERS = 3, APPENDS = 4, STACK = 512 << 10, STEPS = 400 };
+
+struct fate {
+    char label[16];
+    unsigned records;
+    enum err e;
+    char why[200];
+};
+
+struct actor {
+    struct world *world;
+    struct object_store *store;
+    unsigned number;
+    ucontext_t context;
+    char *stack;
+    bool done;
+    struct fate fates[APPENDS];
+    unsigned appended;
+};
+
+struct world {
+    struct object_store *store;
+    const struct archive_options *options;
+    struct actor actors[WRITERS];
+    unsigned writers;
+    unsigned appends[WRITERS];
+    ucontext_t scheduler;
+    struct buf seen;
+    bool faults; // answers get lost, too
+    uint64_t rnd;
+};
+
+static uint64_t next_random(uint64_t *s)
+{
+    *s += 0x9e3779b97f4a7c15;
+    uint64_t z = *s;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+// Gives way before each call.
+static enum fake_fault yield(void *arg, enum object_op op, const char *name)
+{
+    struct actor *a = arg;
+    (void)op;
+    (void)name;
+    swapcontext(&a->context, &a->world->scheduler);
+    if (!a->world->faults || next_random(&a->world->rnd) % 12)
+        return FAKE_NONE;
+    return next_random(&a->world->rnd) % 2 ? FAKE_LOST : FAKE_ANSWER;
+}
+
+static void act(unsigned high, unsigned low)
+{
+    struct actor *a = (struct actor *)((uintptr_t)high << 32 | low);
+    struct archive_writer *w;
+    assert_ok(archive_writer_new(&w, a->store, os_real(), a->world->options, NULL));
+    for (unsigned i = 0; i < a->world->appends[a->number]; i++) {
+        struct fate *f = &a->fates[a->appended++];
+        f->records = 1 + (a->number + i) % 2;
+        snprintf(f->label, sizeof f->label, "%c%u.", 'a' + a->number, i);
+        f->e = ERR_AGAIN; // under way
+        f->e = world_append(w, &world_log, f->label, f->records, NONCE_NONE, NULL);
+        snprintf(f->why, sizeof f->why, "%s", world_why());
+    }
+    archive_writer_free(w);
+    a->done = true;
+    swapcontext(&a->context, &a->world->scheduler);
+}
+
+static void actor_start(struct world *w, unsigned number)
+{
+    struct actor *a = &w->actors[number];
+    char *stack = a->stack ? a->stack : malloc(STACK);
+    *a = (struct actor){.world = w, .number = number, .stack = stack};
+    a->store = fake_object_connect(w->store);
+    fake_object_hook(a->store, yield, a);
+    getcontext(&a->context);
+    a->context.uc_stack = (stack_t){.ss_sp = stack, .ss_size = STACK};
+    a->context.uc_link = NULL;
+    uintptr_t p = (uintptr_t)a;
+    makecontext(&a->context, (void (*)(void))act, 2, (unsigned)(p >> 32), (unsigned)p);
+}
+
+// What a reader sees goes on from what one saw before.
+static void look(struct world *w)
+{
+    struct buf now;
+    buf_init(&now, 1 << 16);
+    world_text(w->store, "ks/key", &now);
+    if (!slice_starts(buf_slice(&now), buf_slice(&w->seen)))
+        fail_msg("the log was \"%.*s\" and is \"%s\"", (int)buf_len(&w->seen),
+                 (char *)buf_head(&w->seen), (char *)buf_head(&now));
+    buf_release(&w->seen);
+    w->seen = now;
+}
+
+static unsigned times_in(const char *text, const char *what)
+{
+    unsigned n = 0;
+    for (const char *p = text; (p = strstr(p, what)); p++)
+        n++;
+    return n;
+}
+
+static void judge(struct world *w)
+{
+    const char *text = (const char *)buf_head(&w->seen);
+    unsigned good = 0;
+    for (unsigned i = 0; i < w->writers; i++)
+        for (unsigned j = 0; j < w->actors[i].appended; j++) {
+            const struct fate *f = &w->actors[i].fates[j];
+            char run[64] = "";
+            for (unsigned k = 0; k < f->records; k++)
+                snprintf(run + strlen(run), sizeof run - strlen(run), "%s%u ", f->label, k);
+            unsigned n = times_in(text, run), parts = times_in(text, f->label);
+            if (f->e == ERR_OK && (n != 1 || parts != f->records))
+                fail_msg("%s was written, and the log is \"%s\"", f->label, text);
+            // Where answers get lost an append may have failed and be there, whole and once.
+            bool unknown = w->faults && f->e == ERR_NETWORK;
+            if (f->e && parts && !(unknown && n == 1 && parts == f->records))
+                fail_msg("%s failed (%s), and the log is \"%s\"", f->label, err_name(f->e), text);
+            if (f->e && f->e != ERR_CONFLICT && !w->faults)
+                fail_msg("%s: %s: %s", f->label, err_name(f->e), f->why);
+            good += f->e == ERR_OK;
+        }
+    if (!w->faults)
+        assert_true(good > 0); // somebody gets on
+}
+
+// One order: order[i] says who goes on at step i (modulo those who can); past n, whoever went last.
+// Returns the number of steps; choices[i] is how many could go on at step i.
+static unsigned run(struct world *w, const unsigned char *order, unsigned n, unsigned char *went)
+{
+    w->store = fake_object_new();
+    buf_init(&w->seen, 1 << 16);
+    for (unsigned i = 0; i < w->writers; i++)
+        actor_start(w, i);
+    unsigned steps = 0, last = 0;
+    for (bool any = true; any && steps < STEPS; steps++) {
+        unsigned who = steps < n ? order[steps] : last;
+        for (unsigned i = 0; i < w->writers && w->actors[who].done; i++)
+            who = (who + 1) % w->writers;
+        if (w->actors[who].done)
+            break;
+        went[steps] = (unsigned char)(last = who);
+        swapcontext(&w->scheduler, &w->actors[who].context);
+        look(w);
+    }
+    assert_true(steps < STEPS);
+    judge(w);
+    for (unsigned i = 0; i < w->writers; i++)
+        object_close(w->actors[i].store);
+    // What is left of claims and sessions is bounded: a later one cleans up, if it is let.
+    unsigned spare = w->faults ? APPENDS * w->writers : 0;
+    assert_true(world_count(w->store, "ks/key/epoch_") <= w->writers + 1 + spare);
+    assert_true(world_count(w->store, NAME_WRITERS) <= 4 * w->writers);
+    object_close(w->store);
+    buf_release(&w->seen);
+    return steps;
+}
+
+// VARVE_TEST_DEPTH: so many switches more than usual.
+static unsigned depth(unsigned usual)
+{
+    const char *more = os_env("VARVE_TEST_DEPTH");
+    return usual + (more ? (unsigned)strtoul(more, NULL, 10) : 0);
+}
+
+// All orders that begin with order[0..n) and switch at most `switches` times more.
+static unsigned long enumerate(struct world *w, unsigned char *order, unsigned n, unsigned switches)
+{
+    unsigned char went[STEPS];
+    unsigned steps = run(w, order, n, went);
+    unsigned long runs = 1;
+    if (!switches)
+        return runs;
+    for (unsigned at = n; at < steps; at++)
+        for (unsigned who = 0; who < w->writers; who++) {
+            if (who == went[at])
+                continue;
+            unsigned char next[STEPS];
+            memcpy(next, went, at);
+            next[at] = (unsigned char)who;
+            runs += enumerate(w, next, at + 1, switches - 1);
+        }
+    return runs;
+}
+
+static void world_free(struct world *w)
+{
+    for (unsigned i = 0; i < WRITERS; i++)
+        free(w->actors[i].stack);
+}
+
+static void two_writers(void **state)
+{
+    static const struct archive_options options = {.compact_objects_threshold = 2};
+    struct world w = {.writers = 2, .appends = {2, 2}, .options = &options};
+    unsigned char order[STEPS];
+    for (unsigned first = 0; first < 2; first++) {
+        order[0] = (unsigned char)first;
+        print_message("%lu orders\n", enumerate(&w, order, 1, depth(2)));
+    }
+    world_free(&w);
+}
+
+static void one_append_each(void **state)
+{
+    struct world w = {.writers = 2, .appends = {1, 1}};
+    unsigned char order[STEPS] = {0};
+    print_message("%lu orders\n", enumerate(&w, order, 0, depth(3)));
+    world_free(&w);
+}
+
+static void three_writers(void **state)
+{
+    static const struct archive_options options = {.compact_objects_threshold = 3};
+    struct world w = {.writers = 3, .appends = {1, 1, 2}, .options = &options};
+    unsigned char order[STEPS] = {0};
+    print_message("%lu orders\n", enumerate(&w, order, 0, depth(2)));
+    world_free(&w);
+}
+
+static void random_orders(void **state)
+{
+    static const struct archive_options options = {.compact_objects_threshold = 2,
+                                                   .compact_records_threshold = 5};
+    uint64_t seed;
+    os_random(os_real(), &seed, sizeof seed);
+    const char *given = os_env("VARVE_TEST_SEED");
+    seed = given ? strtoull(given, NULL, 0) : seed;
+    print_message("seed: VARVE_TEST_SEED=%" PRIu64 "\n", seed);
+    for (unsigned round = 0; round < 6000 * depth(1); round++) {
+        struct world w = {.writers = 2 + round % 2,
+                          .appends = {3, 3, 2},
+                          .options = &options,
+                          .faults = round % 3 == 0,
+                          .rnd = seed + round};
+        unsigned char order[STEPS], went[STEPS], who = 0;
+        uint64_t rnd = seed ^ round;
+        unsigned stay = 1 + (unsigned)(next_random(&rnd) % 12);
+        for (unsigned i = 0; i < STEPS; i++) {
+            if (next_random(&rnd) % stay == 0)
+                who = (unsigned char)(next_random(&rnd) % w.writers);
+            order[i] = who;
+        }
+        run(&w, order, STEPS, went);
+        world_free(&w);
+    }
+}
+
+int main(void)
+{
+    log_set_level(LOG_NONE); // compactions that fail because others have taken over
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_append_each),
+        cmocka_unit_test(two_writers),
+        cmocka_unit_test(three_writers),
+        cmocka_unit_test(random_orders),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
