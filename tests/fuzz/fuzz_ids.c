@@ -16,9 +16,8 @@ struct lot {
 
 static void lot_check(const struct lot *l)
 {
-    static const size_t room = IDS_MOST * sizeof(uint64_t);
-    uint64_t *ids = malloc(room);
-    uint64_t *payloads = malloc(room);
+    uint64_t *ids = malloc(l->n * sizeof *ids);
+    uint64_t *payloads = malloc(l->n * sizeof *payloads);
     VERIFY(ids && payloads && ids_size(l->b) <= l->cap);
     VERIFY(ids_check(slice_of(l->b, ids_size(l->b))) == ERR_OK);
     VERIFY(ids_has_payloads(l->b) == l->has_payloads && ids_count(l->b) == l->n);
