@@ -73,7 +73,8 @@ static int find_place(struct importer *im, bool restart)
     enum err e = rel_input_identity(im->in.path, &size, &identity, &msg);
     if (e == ERR_UNSUPPORTED) {
         if (!im->in.path)
-            command_fail(im->c, CLI_OK, "standard input: if this is interrupted, it begins anew");
+            command_fail(im->c, CLI_OK,
+                         "standard input: if it is interrupted, this cannot go on where it was");
         return CLI_OK;
     }
     if (e)
