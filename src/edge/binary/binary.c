@@ -1,4 +1,4 @@
-// Batch first, then execute: what has arrived is parsed into up to BATCH requests, the hash table's
+// Batch first, then execute: what has arrived is parsed into about BATCH requests, the hash table's
 // cache lines of all their keys and lists are asked for, then the requests run in order. Each reply
 // is gated by what it rests on, so that a pipeline never stops for the disk.
 //
@@ -346,14 +346,14 @@ static enum conn_verdict execute(struct conn *c, const struct request *q, size_t
     return CONN_DROP; // not reached: the parser knows no other
 }
 
-// Parses complete requests, at most BATCH. ERR_OK: there may be more; ERR_AGAIN: what is left is
-// not a whole one; else it is not valid.
+// Parses complete requests, about BATCH of them. ERR_OK: there may be more; ERR_AGAIN: what is left
+// is not a whole one; else it is not valid.
 static enum err parse_batch(const struct binary *b, struct slice in, struct request *batch,
                             size_t *count, struct errmsg *msg)
 {
     size_t n = 0;
     enum err e = ERR_OK;
-    for (; n < BATCH; n++) {
+    for (; n < BATCH || (n < BATCH_CHANGES && binary_rel_changes(batch[n - 1].frame.type)); n++) {
         e = frame_parse(in, &b->limits, &batch[n].frame, msg);
         if (e)
             break;
@@ -379,7 +379,7 @@ static enum conn_verdict binary_input(struct conn *c)
 {
     struct binary *b = binary_of(c);
     struct session *s = conn_state(c);
-    struct request batch[BATCH];
+    struct request batch[BATCH_CHANGES];
     enum conn_verdict v = s->job ? binary_job_reply(c) : CONN_MORE;
     while (v == CONN_MORE && conn_pending(c) < LIMIT_OUT_STOP) {
         struct errmsg msg;

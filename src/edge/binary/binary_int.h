@@ -49,7 +49,11 @@ struct request {
     };
 };
 
-#define BATCH 128 // requests looked at together
+// Requests looked at together. More of REL_ADD and REL_REMOVE: the more of them are one
+// transaction, the fewer locks each takes; others gain nothing from it, and push each other out of
+// the cache.
+#define BATCH         128
+#define BATCH_CHANGES 512
 
 // A reply under way, for binary_reply_begin and binary_reply_end.
 struct binary_reply {
@@ -136,6 +140,10 @@ void binary_tail_release(struct tail *t); // NULL is none
 static inline bool binary_rel_has_list(enum frame_type type)
 {
     return type >= FRAME_REL_ADD && type <= FRAME_REL_CONTAINS && type != FRAME_REL_EDIT;
+}
+static inline bool binary_rel_changes(enum frame_type type)
+{
+    return type == FRAME_REL_ADD || type == FRAME_REL_REMOVE;
 }
 void binary_rel_look_up(const struct binary *b, struct request *q);
 // Any of them but REL_ADD and REL_REMOVE; `count` requests begin at q.

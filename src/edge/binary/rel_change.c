@@ -45,7 +45,7 @@ static bool alike(const struct frame *a, const struct frame *b)
 
 // Groups of as many of the `count` requests at q as are one transaction. The first is known to be
 // good.
-static size_t gather(const struct request *q, size_t count, struct rel_group groups[BATCH])
+static size_t gather(const struct request *q, size_t count, struct rel_group groups[BATCH_CHANGES])
 {
     size_t n = 0, members = 0;
     for (; n < count; n++) {
@@ -101,7 +101,7 @@ static enum err commit_groups(struct conn *c, const struct request *q, struct re
 enum conn_verdict binary_rel_change(struct conn *c, const struct request *q, size_t count,
                                     size_t *before)
 {
-    struct rel_group groups[BATCH];
+    struct rel_group groups[BATCH_CHANGES];
     struct errmsg msg;
     enum conn_verdict v = CONN_MORE;
     uint64_t dep = 0;
