@@ -72,11 +72,13 @@ struct commit {
     struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
     unsigned retain_shard;     // where retention goes on; housekeeper only
     _Atomic uint64_t log_hand; // the shard of logs that trim_log_shard looks at next
+    _Atomic uint64_t rel_hand; // the shard of lists that gives up room for the next one loaded
     _Atomic uint64_t log_ids;  // the highest given out
 
     // Memory: the table may hold this much; see commit_memory_init.
     uint64_t table_limit;      // keys, logs and relations
     uint64_t logs_limit;       // the logs' share of it, when others need the rest: a third
+    uint64_t rels_slack;       // that lists may have past their share while transactions gather
     uint64_t dirty_limit;      // dirty bytes at which a checkpoint starts
     uint64_t log_limit;        // log bytes since the last checkpoint at which the next one starts
     uint64_t log_stop;         // log bytes at which writes wait for it

@@ -27,6 +27,7 @@ static void memory_init(struct commit *c, struct store_options *so)
         so->cache_bytes = 2ull << 30;
     c->table_limit = limit / 100 * 55;
     c->logs_limit = c->table_limit / 3;
+    c->rels_slack = c->table_limit / 8;
     c->dirty_limit = c->table_limit / 4;
     uint64_t log = c->o.segment_size * c->o.max_segments;
     c->log_limit = log / 4;

@@ -186,7 +186,7 @@ static void fetch_run(void *arg)
     for (size_t i = 0; i < f->log_count && !e; i++)
         e = load_log_tail(f->c, &f->logs[i]);
     for (size_t i = 0; i < f->list_count && !e; i++)
-        e = load_list(f->c, f->lists[i].table, f->lists[i].hash, false);
+        e = load_list_of_txn(f->c, f->lists[i].table, f->lists[i].hash);
     f->done(f->arg, e);
     free(f);
 }

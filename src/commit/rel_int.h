@@ -111,6 +111,9 @@ MUST_USE enum err rel_get_relation(struct slice key, struct slice value, struct 
 // ---- rel_load.c
 // Brings a cold list in. ERR_OK also if somebody else did; ERR_COLD with memory_only. Unlocked.
 MUST_USE enum err load_list(struct commit *c, uint32_t table, uint64_t hash, bool memory_only);
+// The same for a transaction, which needs all of its lists at once: nothing is evicted for them
+// before they take more than c->rels_slack. Blocks.
+MUST_USE enum err load_list_of_txn(struct commit *c, uint32_t table, uint64_t hash);
 // The same from memory only, for a caller that has the shard locked; evicts nothing.
 MUST_USE enum err load_list_locked(struct commit *c, uint32_t table, uint64_t hash);
 // Evicts from a locked shard of lists when memory is over its limit.

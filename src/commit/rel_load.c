@@ -74,7 +74,25 @@ static enum err install(struct commit *c, uint32_t table, uint64_t hash, struct 
     return e == ERR_DAMAGED ? damaged(table, hash) : e;
 }
 
-enum err load_list(struct commit *c, uint32_t table, uint64_t hash, bool memory_only)
+static uint64_t rels_limit(const struct commit *c)
+{
+    return memory_share(c, keys_bytes(c->keys) + logs_memory(c));
+}
+
+// Makes room in another shard, each in its turn: a read or a transaction may need several lists of
+// one shard, which would push each other out for ever. Unlocked.
+static void evict_elsewhere(struct commit *c, unsigned shard)
+{
+    uint64_t limit = rels_limit(c);
+    unsigned other = (unsigned)(atomic_fetch_add(&c->rel_hand, 1) % RELS_SHARDS);
+    if (rels_bytes(c->rels) <= limit || other == shard)
+        return;
+    rels_lock(c->rels, other);
+    rels_evict(c->rels, other, limit / RELS_SHARDS);
+    rels_unlock(c->rels, other);
+}
+
+static enum err load(struct commit *c, uint32_t table, uint64_t hash, bool memory_only, bool evict)
 {
     unsigned shard = rels_shard(hash);
     for (;;) {
@@ -84,6 +102,8 @@ enum err load_list(struct commit *c, uint32_t table, uint64_t hash, bool memory_
         rels_unlock(c->rels, shard);
         if (!cold)
             return ERR_OK;
+        if (evict)
+            evict_elsewhere(c, shard);
         uint64_t ingests = atomic_load(&c->ingests);
         enum err e = read_image(c, table, hash, memory_only, &m);
         if (e && e != ERR_DAMAGED)
@@ -92,7 +112,8 @@ enum err load_list(struct commit *c, uint32_t table, uint64_t hash, bool memory_
         cold = rels_find(c->rels, table, hash) == RELS_COLD;
         bool again = atomic_load(&c->ingests) != ingests && VARVE_BUG != 42;
         if (cold && !again && !e) {
-            trim_rel_shard(c, shard);
+            if (rels_bytes(c->rels) > rels_limit(c) + c->rels_slack)
+                trim_rel_shard(c, shard);
             e = install(c, table, hash, m);
             m = NULL;
         } else if (cold && !again) {
@@ -104,6 +125,16 @@ enum err load_list(struct commit *c, uint32_t table, uint64_t hash, bool memory_
         if (!cold || !again)
             return cold ? e : ERR_OK; // not cold: somebody was faster, and is right
     }
+}
+
+enum err load_list(struct commit *c, uint32_t table, uint64_t hash, bool memory_only)
+{
+    return load(c, table, hash, memory_only, true);
+}
+
+enum err load_list_of_txn(struct commit *c, uint32_t table, uint64_t hash)
+{
+    return load(c, table, hash, false, false);
 }
 
 // What is below cannot be older than what was resident last: a list is evicted under this lock, and
@@ -120,11 +151,6 @@ enum err load_list_locked(struct commit *c, uint32_t table, uint64_t hash)
 }
 
 // ---- memory
-
-static uint64_t rels_limit(const struct commit *c)
-{
-    return memory_share(c, keys_bytes(c->keys) + logs_memory(c));
-}
 
 void trim_rel_shard(struct commit *c, unsigned shard)
 {

@@ -468,12 +468,12 @@ bool rel_change(const struct work *w, size_t i, struct change *ch)
     };
     if (s->relation->options.recent)
         ch->stamps = slice_of(r->stamps + s->member_at, s->members * sizeof *r->stamps);
-    size_t last = s->list_at + s->lists - 1;
-    if (VARVE_BUG == 43 && r->counts[last] > 1) { // half of a group is logged
-        size_t less = r->counts[last] / 2;
-        r->counts[last] -= (uint32_t)less;
-        ch->members.n -= 8 * less;
-        ch->stamps.n -= ch->stamps.n ? 8 * less : 0;
+    if (VARVE_BUG == 43 && s->lists > 1) { // of several lists the last is not logged
+        size_t less = 8 * (size_t)r->counts[s->list_at + s->lists - 1];
+        ch->froms.n -= 8;
+        ch->counts.n -= 4;
+        ch->members.n -= less;
+        ch->stamps.n -= ch->stamps.n ? less : 0;
     }
     return true;
 }

@@ -154,6 +154,8 @@ static bool list_captured(struct rel_shard *s, struct rel_table *t, struct rel_s
         long_captured(word_long(slot->word), written);
     slot->word ^= WORD_CAPTURED;
     slot->word |= written ? 0 : WORD_DIRTY;
+    if (VARVE_BUG == 38 && written) // also if it changed since
+        slot->word &= ~(uint64_t)WORD_DIRTY;
     if (!(slot->word & WORD_DIRTY) && word_count(slot->word) == 0) {
         uint64_t used = slot->word & WORD_USED;
         list_free(s, slot->word);
