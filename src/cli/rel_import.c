@@ -182,7 +182,7 @@ static int send_batch(struct importer *im)
 static int import_batch(struct importer *im)
 {
     if (buf_len(&im->batch->notes)) {
-        progress_end(&im->progress);
+        progress_hide(&im->progress);
         (void)!fwrite(buf_head(&im->batch->notes), 1, buf_len(&im->batch->notes), stderr);
     }
     int code = send_batch(im);
