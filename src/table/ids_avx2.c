@@ -237,54 +237,93 @@ static const uint32_t front[16][8] = {
     {0, 1, 2, 3, 4, 5, 6, 7},
 };
 
-// Four ids of each run at a time, each held against each; then whichever four end first are left,
-// both if they end alike. What was found of the four of a waits until those are left: so what is in
-// the buffer and in `out` is never more than the ids of a that were left, and out may be a.
+// What was found, on its way to `out`. At most 8 are put before the next pass_on.
+enum { FOUND = 64 };
+struct found {
+    uint64_t ids[FOUND + 12]; // four are stored with each put, however many were found
+    size_t n;
+};
+
+// The lanes of `ids` in which `equal` is set.
+FAST INLINE void found_put(struct found *f, __m256i ids, __m256i equal)
+{
+    unsigned lanes = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(equal));
+    __m256i to_front = _mm256_loadu_si256((const __m256i *)front[lanes]);
+    _mm256_storeu_si256((__m256i *)(f->ids + f->n), _mm256_permutevar8x32_epi32(ids, to_front));
+    f->n += (unsigned)__builtin_popcount(lanes);
+}
+
+FAST INLINE void copy4(uint64_t *to, const uint64_t *from, size_t n)
+{
+    for (size_t i = 0; i < n; i += 4)
+        _mm256_storeu_si256((__m256i *)(to + i), _mm256_loadu_si256((const __m256i *)(from + i)));
+}
+
+// Returns how many ids went to `out`.
+FAST INLINE size_t found_pass_on(struct found *f, uint64_t *out)
+{
+    if (f->n < FOUND)
+        return 0;
+    copy4(out, f->ids, FOUND);
+    copy4(f->ids, f->ids + FOUND, 8);
+    f->n -= FOUND;
+    return FOUND;
+}
+
+FAST INLINE __m256i load4(const uint64_t *ids)
+{
+    return _mm256_loadu_si256((const __m256i *)ids);
+}
+
+// Lanes of a that are in any lane of b.
+FAST INLINE __m256i equal4(__m256i a, __m256i b)
+{
+    __m256i e0 = _mm256_cmpeq_epi64(a, b);
+    __m256i e1 = _mm256_cmpeq_epi64(a, _mm256_permute4x64_epi64(b, 0x39));
+    __m256i e2 = _mm256_cmpeq_epi64(a, _mm256_permute4x64_epi64(b, 0x4e));
+    __m256i e3 = _mm256_cmpeq_epi64(a, _mm256_permute4x64_epi64(b, 0x93));
+    return _mm256_or_si256(_mm256_or_si256(e0, e1), _mm256_or_si256(e2, e3));
+}
+
+// Eight ids of each run at a time, each held against each; then whichever eight end first are left,
+// both if they end alike; then four at a time. No id is written further up in `out` than it was in
+// a. So where out is a, only ids of a are overwritten that are not above what was found last, which
+// nothing in the rest of b can equal: it does not matter that they are looked at again.
 FAST size_t fast_intersect(const uint64_t *a, size_t na, size_t *at_a, const uint64_t *b, size_t nb,
                            size_t *at_b, uint64_t *out)
 {
-    enum { BUFFER = 64 };
-    uint64_t buffer[BUFFER + 8];
-    size_t buffered = 0;
+    struct found f;
+    f.n = 0;
     size_t n = 0;
     size_t i = 0;
     size_t j = 0;
-    unsigned found = 0; // lanes of the four of a
+    while (i + 8 <= na && j + 8 <= nb) {
+        __m256i a0 = load4(a + i);
+        __m256i a1 = load4(a + i + 4);
+        __m256i b0 = load4(b + j);
+        __m256i b1 = load4(b + j + 4);
+        found_put(&f, a0, _mm256_or_si256(equal4(a0, b0), equal4(a0, b1)));
+        found_put(&f, a1, _mm256_or_si256(equal4(a1, b0), equal4(a1, b1)));
+        uint64_t last_a = a[i + 7];
+        uint64_t last_b = b[j + 7];
+        i += 8 * blind(last_a <= last_b);
+        j += 8 * blind(last_b <= last_a);
+        n += found_pass_on(&f, out + n);
+    }
     while (i + 4 <= na && j + 4 <= nb) {
-        __m256i va = _mm256_loadu_si256((const __m256i *)(a + i));
-        __m256i vb = _mm256_loadu_si256((const __m256i *)(b + j));
-        __m256i e0 = _mm256_cmpeq_epi64(va, vb);
-        __m256i e1 = _mm256_cmpeq_epi64(va, _mm256_permute4x64_epi64(vb, 0x39));
-        __m256i e2 = _mm256_cmpeq_epi64(va, _mm256_permute4x64_epi64(vb, 0x4e));
-        __m256i e3 = _mm256_cmpeq_epi64(va, _mm256_permute4x64_epi64(vb, 0x93));
-        __m256i e = _mm256_or_si256(_mm256_or_si256(e0, e1), _mm256_or_si256(e2, e3));
-        found |= (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(e));
+        __m256i a0 = load4(a + i);
+        found_put(&f, a0, equal4(a0, load4(b + j)));
         uint64_t last_a = a[i + 3];
         uint64_t last_b = b[j + 3];
-        unsigned left = 0u - (last_a <= last_b); // all bits if the four of a are left
-        unsigned take = found & left;
-        found &= ~left;
-        __m256i to_front = _mm256_loadu_si256((const __m256i *)front[take]);
-        _mm256_storeu_si256((__m256i *)(buffer + buffered),
-                            _mm256_permutevar8x32_epi32(va, to_front));
-        buffered += (unsigned)__builtin_popcount(take);
-        i += left & 4;
-        j += (size_t)(last_b <= last_a) * 4;
-        if (buffered >= BUFFER) {
-            memcpy(out + n, buffer, BUFFER * sizeof *out);
-            memcpy(buffer, buffer + BUFFER, 4 * sizeof *out);
-            n += BUFFER;
-            buffered -= BUFFER;
-        }
+        i += 4 * blind(last_a <= last_b);
+        j += 4 * blind(last_b <= last_a);
+        n += found_pass_on(&f, out + n);
     }
-    // Those of a's last four that were found in what is left of b: ids of a up to the last of them
-    // are done with.
-    for (; found; found >>= 1, i++)
-        if (found & 1)
-            buffer[buffered++] = a[i];
-    memcpy(out + n, buffer, buffered * sizeof *out);
+    while (i < na && j > 0 && a[i] <= b[j - 1])
+        i++;
+    memcpy(out + n, f.ids, f.n * sizeof *out);
     *at_a = i;
     *at_b = j;
-    return n + buffered;
+    return n + f.n;
 }
 #endif

@@ -30,6 +30,15 @@ struct gaps {
     bool has_payloads;
 };
 
+// 1 or 0, of which the compiler does not see where it comes from: it would make a branch of what
+// is done with it, and branches on ids cannot be foreseen.
+static inline uint64_t blind(bool yes)
+{
+    uint64_t v = yes;
+    __asm__("" : "+r"(v));
+    return v;
+}
+
 static inline size_t bytes_of(size_t bits)
 {
     return (bits + 7) >> 3;

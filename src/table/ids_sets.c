@@ -42,6 +42,48 @@ static size_t intersect_gallop(const uint64_t *few, size_t n, const uint64_t *ma
     return found;
 }
 
+enum takes { BOTH, EITHER, ONLY_A };
+
+// Walks both runs up to the last id of one, from *at_a and *at_b on, and leaves those where it
+// stopped. Never writes past the ids of a that it left behind, or of both with EITHER. The next id
+// of each run is loaded before it is known to be needed: else each step waits for its loads.
+static inline __attribute__((always_inline)) size_t merge(const uint64_t *a, size_t na,
+                                                          size_t *at_a, const uint64_t *b,
+                                                          size_t nb, size_t *at_b, uint64_t *out,
+                                                          enum takes takes)
+{
+    size_t i = *at_a;
+    size_t j = *at_b;
+    size_t n = 0;
+    if (i < na && j < nb) {
+        uint64_t x = a[i];
+        uint64_t y = b[j];
+        while (i + 1 < na && j + 1 < nb) {
+            uint64_t next_x = a[i + 1];
+            uint64_t next_y = b[j + 1];
+            uint64_t left = blind(x <= y);
+            uint64_t right = blind(y <= x);
+            out[n] = takes == EITHER ? x + ((y - x) & -right) : x;
+            n += takes == BOTH ? left & right : takes == ONLY_A ? 1 - right : 1;
+            i += left;
+            j += right;
+            x += (next_x - x) & -left;
+            y += (next_y - y) & -right;
+        }
+    }
+    while (i < na && j < nb) {
+        uint64_t x = a[i];
+        uint64_t y = b[j];
+        out[n] = takes == EITHER && y < x ? y : x;
+        n += takes == BOTH ? x == y : takes == ONLY_A ? x < y : true;
+        i += x <= y;
+        j += y <= x;
+    }
+    *at_a = i;
+    *at_b = j;
+    return n;
+}
+
 size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out)
 {
     if (na > GALLOP * nb)
@@ -52,32 +94,20 @@ size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_
     size_t j = 0;
     size_t n = 0;
 #ifdef IDS_AVX2
-    if (ids_fast())
+    if (ids_fast()) {
         n = fast_intersect(a, na, &i, b, nb, &j, out);
-#endif
-    while (i < na && j < nb) { // n <= i, so out may be a
-        uint64_t x = a[i];
-        uint64_t y = b[j];
-        out[n] = x;
-        n += x == y;
-        i += x <= y;
-        j += y <= x;
+        return n + (na - i < nb - j ? intersect_gallop(a + i, na - i, b + j, nb - j, out + n)
+                                    : intersect_gallop(b + j, nb - j, a + i, na - i, out + n));
     }
-    return n;
+#endif
+    return merge(a, na, &i, b, nb, &j, out, BOTH);
 }
 
 size_t ids_union_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb, uint64_t *out)
 {
     size_t i = 0;
     size_t j = 0;
-    size_t n = 0;
-    while (i < na && j < nb) {
-        uint64_t x = a[i];
-        uint64_t y = b[j];
-        out[n++] = x < y ? x : y;
-        i += x <= y;
-        j += y <= x;
-    }
+    size_t n = merge(a, na, &i, b, nb, &j, out, EITHER);
     if (i < na)
         memcpy(out + n, a + i, (na - i) * sizeof *out);
     else if (j < nb)
@@ -89,15 +119,7 @@ size_t ids_minus_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb
 {
     size_t i = 0;
     size_t j = 0;
-    size_t n = 0;
-    while (i < na && j < nb) { // n <= i, so out may be a
-        uint64_t x = a[i];
-        uint64_t y = b[j];
-        out[n] = x;
-        n += x < y;
-        i += x <= y;
-        j += y <= x;
-    }
+    size_t n = merge(a, na, &i, b, nb, &j, out, ONLY_A);
     if (i < na)
         memmove(out + n, a + i, (na - i) * sizeof *out);
     return n + (na - i);

@@ -10,7 +10,7 @@
 
 enum {
     SPARE_MOST = 64, // slots behind the ideal places, if no more are needed
-    LONG_LINES = 4,  // cache lines of a block that are worth prefetching
+    LIST_LINES = 8,  // cache lines of a block that are worth prefetching
 };
 
 static void tell(_Atomic uint64_t *sum, uint64_t *told, uint64_t now)
@@ -367,7 +367,7 @@ void rels_prefetch_list(const struct rels *r, uint32_t table, uint64_t hash)
     if (slot && (word_kind(slot->word) == WORD_BLOCK || word_kind(slot->word) == WORD_LONG)) {
         const uint8_t *p = word_object(slot->word);
         size_t n = word_size(slot->word);
-        for (size_t i = 0; i < LONG_LINES && i * 64 < n; i++)
+        for (size_t i = 0; i < LIST_LINES && i * 64 < n; i++)
             __builtin_prefetch(p + i * 64);
     }
     VERIFY(pthread_mutex_unlock(&s->lock) == 0);
@@ -401,8 +401,7 @@ uint64_t rels_count(struct rels *r, uint32_t table, uint64_t hash)
 
 // ---- lists
 
-// Bytes of RAM that a checkpoint has to write before they could be freed.
-static uint64_t list_weight(uint64_t word)
+uint64_t list_weight(uint64_t word)
 {
     if (!(word & WORD_UNWRITTEN))
         return 0;

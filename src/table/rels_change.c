@@ -243,19 +243,36 @@ static enum ids_result change_in_place(struct change *c, uint64_t word)
     return IDS_DONE;
 }
 
+// Sets a list's marks after its block was changed where it lies.
+static void block_dirty(const struct change *c, struct rel_slot *slot)
+{
+    uint64_t was = slot->word;
+    slot->word |= WORD_DIRTY | WORD_USED;
+    c->t->dirty += !(was & WORD_DIRTY);
+    if (was & WORD_UNWRITTEN)
+        return;
+    c->t->unwritten += list_weight(slot->word);
+    c->s->unwritten += list_weight(slot->word);
+}
+
 static enum err change_block(struct change *c, struct rel_slot *slot)
 {
     // Removing the third last of a short list: it may lie in its slot then.
     if (!c->adding && !c->t->payloads && ids_count(word_block(slot->word)) <= 3)
         return change_short(c, slot, slot->hash);
-    list_uncount(c->s, c->t, slot->word);
     enum ids_result res = change_in_place(c, slot->word);
-    if (res == IDS_DONE)
-        slot->word |= WORD_DIRTY | WORD_USED;
-    if (res == IDS_DONE && !c->adding)
+    if (res == IDS_NONE)
+        return ERR_OK;
+    if (res != IDS_DONE)
+        return change_short(c, slot, slot->hash);
+    block_dirty(c, slot);
+    c->t->members += c->adding ? 1 : UINT64_MAX; // or one less
+    if (!c->adding && ids_size(word_block(slot->word)) <= word_size(slot->word) / 4 * 3) {
+        list_uncount(c->s, c->t, slot->word);
         slot->word = block_shrink(c->s, slot->word);
-    list_count(c->s, c->t, slot->word);
-    return res == IDS_DONE || res == IDS_NONE ? ERR_OK : change_short(c, slot, slot->hash);
+        list_count(c->s, c->t, slot->word);
+    }
+    return ERR_OK;
 }
 
 // ---- long lists
@@ -277,14 +294,21 @@ static void chunk_replace(struct rel_shard *s, struct rel_long *l, struct rel_ch
     rel_block_free(s, old);
 }
 
-// Joins two neighbours of a leaf where both are thin; without memory for that they stay.
+// True if chunk i of a leaf and the next one have few ids.
+static bool thin_pair(const struct rel_leaf *leaf, size_t i)
+{
+    return i + 1 < leaf->count &&
+           ids_count(word_block(leaf->at[i].word)) + ids_count(word_block(leaf->at[i + 1].word)) <=
+               HALF_FULL;
+}
+
+// Joins a chunk with a neighbour in its leaf where both are thin; without memory for that they
+// stay.
 static void chunks_join(const struct change *c, struct rel_long *l, struct long_at at)
 {
     struct rel_leaf *leaf = long_dir(l)[at.leaf].leaf;
-    size_t i = at.i + 1 < leaf->count ? at.i : at.i - 1;
-    if (leaf->count < 2 ||
-        ids_count(word_block(leaf->at[i].word)) + ids_count(word_block(leaf->at[i + 1].word)) >
-            HALF_FULL)
+    size_t i = at.i;
+    if (!thin_pair(leaf, i) && (i-- == 0 || !thin_pair(leaf, i)))
         return;
     uint64_t ids[HALF_FULL], payloads[HALF_FULL];
     bool with = c->t->payloads;

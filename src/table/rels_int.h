@@ -260,6 +260,8 @@ struct rel_slot *slot_insert(struct rel_shard *s, struct rel_table *t, uint64_t 
 void slot_remove(struct rel_shard *s, struct rel_table *t, struct rel_slot *slot);
 // Makes an array that is far too large smaller; slots move.
 void slots_shrink(struct rel_shard *s, struct rel_table *t);
+// Bytes of RAM that a checkpoint has to write before they could be freed.
+uint64_t list_weight(uint64_t word);
 void list_count(struct rel_shard *s, struct rel_table *t, uint64_t word);
 void list_uncount(struct rel_shard *s, struct rel_table *t, uint64_t word);
 // Frees what a word refers to.

@@ -149,7 +149,8 @@ bool build_leaf(struct long_build *b, const struct rel_long *l, uint32_t instead
         size_t n = b->n * (i + 1) / parts - done;
         if (!push_leaf(b, instead, b->at + done, n)) {
             // What is in leaves is theirs already.
-            memmove(b->at, b->at + done, (b->n - done) * sizeof *b->at);
+            if (done)
+                memmove(b->at, b->at + done, (b->n - done) * sizeof *b->at);
             b->n -= done;
             return false;
         }

@@ -93,15 +93,17 @@ static size_t page_up(struct walk *w, bool has_after, uint64_t after, size_t max
 {
     if (has_after)
         walk_reach(w, after);
-    size_t n = 0;
-    for (;; walk_next(w)) {
-        n += ids_decode_after(w->block, has_after, after, max - n, packed(out, n),
-                              packed(out_payloads, n));
-        if (n == max || w->end)
-            break;
+    for (size_t n = 0;; walk_next(w), has_after = false) {
+        size_t got = ids_decode_after(w->block, has_after, after, max - n, packed(out, n),
+                                      packed(out_payloads, n));
+        n += got;
+        if (n < max && !w->end)
+            continue;
+        // Looking for the last id would cost more than what was given.
+        *more = n == max && (!w->end || (has_after ? load64(packed(out, n - 1)) < ids_last(w->block)
+                                                   : got < ids_count(w->block)));
+        return n;
     }
-    *more = n == max && (!w->end || load64(packed(out, n - 1)) < ids_last(w->block));
-    return n;
 }
 
 static size_t page_down(struct walk *w, bool has_after, uint64_t after, size_t max, uint8_t *out,
