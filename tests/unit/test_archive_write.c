@@ -26,7 +26,7 @@ static enum err read_text(struct object_store *s, uint64_t size, bool backwards,
                           struct errmsg *msg)
 {
     struct archive_reader *r;
-    struct archive_page page;
+    struct archive_page page = {.count = 0};
     struct archive_query q = {.page_size = size, .backwards = backwards};
     char token[ARCHIVE_TOKEN];
     enum err e;
