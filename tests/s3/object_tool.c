@@ -6,7 +6,7 @@
 //
 //     put NAME FILE            get NAME FILE          range NAME OFFSET LENGTH FILE
 //     put-absent NAME FILE     head NAME              delete NAME
-//     list PREFIX AFTER MAX FILE    names and sizes go to FILE; - is the empty text
+//     list PREFIX AFTER MAX FILE    names and sizes go to FILE; ^ is the empty text
 //     put-many PREFIX COUNT FILE    the file's bytes under PREFIX0, PREFIX1, ... at once
 //     get-many PREFIX COUNT FILE    each must have the file's bytes
 //     cancel NAME FILE MS      a get that is cancelled after so long
@@ -103,7 +103,7 @@ static void list(struct tool *t, char **w)
     struct buf out;
     struct errmsg msg = {""};
     buf_init(&out, OUT_MAX);
-    const char *prefix = strcmp(w[1], "-") ? w[1] : "", *after = strcmp(w[2], "-") ? w[2] : "";
+    const char *prefix = strcmp(w[1], "^") ? w[1] : "", *after = strcmp(w[2], "^") ? w[2] : "";
     enum err e =
         object_list(t->store, prefix, after, strtoull(w[3], NULL, 10), print_name, &out, &msg);
     save(w[4], buf_slice(&out));
