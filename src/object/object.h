@@ -51,7 +51,8 @@ struct object_s3_options {
     const char *session_token;
     const char *profile;   // of ~/.aws; default AWS_PROFILE, then "default"
     const char *ca_file;   // PEM file of authorities to trust; default: the system's
-    bool unsigned_payload; // over https: do not hash what is put; TLS protects it
+    bool unsigned_payload; // do not hash what is put: only over https, which protects it, or to
+                           // this machine. Where the CPU is what is short it puts a third more
 };
 
 struct object_options {

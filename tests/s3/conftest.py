@@ -168,6 +168,7 @@ def store(request, tmp_path, open_tool):
         return tool
     endpoint, client = request.getfixturevalue("rgw")
     for page in client.get_paginator("list_objects_v2").paginate(Bucket="varve"):
-        for entry in page.get("Contents", []):
-            client.delete_object(Bucket="varve", Key=entry["Key"])
+        if page.get("Contents"):
+            keys = [{"Key": entry["Key"]} for entry in page["Contents"]]
+            client.delete_objects(Bucket="varve", Delete={"Objects": keys})
     return open_tool(s3_options(endpoint))

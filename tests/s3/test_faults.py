@@ -393,7 +393,7 @@ def test_options_are_checked(open_tool):
     for more, part in (({"--endpoint": "127.0.0.1:9000"}, "no scheme"), ({"--bucket": ""}, "bucket_name"),
                        ({"--bucket": "a b/c"}, "bucket_name"), ({"--region": "x y"}, "region"),
                        ({"--access-key": ""}, "go together"), ({"--prefix": "/x"}, "object_prefix"),
-                       ({"--unsigned-payload": "true"}, "https"),
+                       ({"--unsigned-payload": "true", "--endpoint": "http://192.0.2.1"}, "https"),
                        ({"--access-key": "", "--secret-key": ""}, "use_default_credentials"),
                        ({"--connections": 2000}, "connections")):
         opened = open_tool(good | more).opened
