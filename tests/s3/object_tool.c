@@ -203,7 +203,8 @@ static void stats(struct tool *t)
 #define X(name) printf(" " #name "=%" PRIu64, st.name);
     OBJECT_REQUESTS(X)
     X(calls)
-    X(failed) X(retries) X(connects) X(credentials) X(bytes_out) X(bytes_in)
+    X(failed)
+    X(retries) X(connects) X(credentials) X(bytes_out) X(bytes_in)
 #undef X
         printf("\n");
     fflush(stdout);
