@@ -323,7 +323,7 @@ static void set_request(struct transfer *x, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, x->method);
 }
 
-// ---- an exchange's way
+// ---- a transfer's way
 
 static void clear_answer(struct transfer *x)
 {
@@ -388,7 +388,7 @@ static void begin(struct transfers *h, struct transfer *x)
     h->active_count++;
 }
 
-// Takes an active exchange off its handle and the list.
+// Takes an active transfer off its handle and the list.
 static void detach(struct transfers *h, struct transfer *x)
 {
     long connects = 0;
