@@ -172,17 +172,20 @@ MUST_USE enum err object_run(struct object_store *s, struct object_call *calls, 
     X(delete)              \
     X(multipart) /* beginning, parts, completing, giving up */
 
+#define OBJECT_COUNTS(X)                                                     \
+    X(calls)       /* done, of every kind */                                 \
+    X(failed)      /* of them, with errors but ERR_MISSING and ERR_EXISTS */ \
+    X(retries)     /* attempts after a first one */                          \
+    X(connects)    /* connections made */                                    \
+    X(credentials) /* times that keys were fetched */                        \
+    X(bytes_out)   /* of requests' bodies */                                 \
+    X(bytes_in)    /* of answers' */
+
 struct object_stats {
 #define X(name) uint64_t name;
     OBJECT_REQUESTS(X)
+    OBJECT_COUNTS(X)
 #undef X
-    uint64_t calls;       // done, of every kind
-    uint64_t failed;      // of them with an error other than ERR_MISSING and ERR_EXISTS
-    uint64_t retries;     // attempts after a first one
-    uint64_t connects;    // connections made
-    uint64_t credentials; // times that credentials were fetched
-    uint64_t bytes_out;   // of requests' bodies
-    uint64_t bytes_in;    // of answers'
 };
 
 void object_get_stats(struct object_store *s, struct object_stats *out);

@@ -4,9 +4,8 @@
 // Phases of the thread's turn, in order:
 //   1 arrivals   what other threads have handed over joins the queue
 //   2 cancels    what is cancelled, or has moved no byte for timeout_ms, ends
-//   3 begin      delayed transfers whose time has come, then the queue, as far as connections
-//   allow:
-//                each transfer's `prepare` writes its request now, so that its date is fresh
+//   3 begin      delayed transfers whose time has come, then the queue, as far as there are
+//                connections: each one's `prepare` writes its request now, so its date is fresh
 //   4 transfer   curl_multi_perform
 //   5 results    each finished transfer's `done`, which may queue others
 //   6 wait       curl_multi_poll: until a socket is ready, a wake-up, or the next time known

@@ -202,11 +202,9 @@ static void stats(struct tool *t)
     printf("OK 0");
 #define X(name) printf(" " #name "=%" PRIu64, st.name);
     OBJECT_REQUESTS(X)
-    X(calls)
-    X(failed)
-    X(retries) X(connects) X(credentials) X(bytes_out) X(bytes_in)
+    OBJECT_COUNTS(X)
 #undef X
-        printf("\n");
+    printf("\n");
     fflush(stdout);
 }
 
