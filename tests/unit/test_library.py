@@ -28,7 +28,7 @@ for path, flags in [(shared, ["-D"]), (archive, ["-g"])]:
     found += [f"{path}: {n} is declared and missing" for n in sorted(declared - given)]
     found += [f"{path}: {n} is nobody else's business" for n in sorted(given - declared)]
 for compiler, language, standard in [("cc", "c", "c99"), ("c++", "c++", "c++11")]:
-    for name in ("varve.h", "varve-zmq.h"):
+    for name in ("varve.h", "varve-zmq.h", "varve-archive.h"):
         r = subprocess.run([compiler, "-x", language, "-std=" + standard, "-pedantic", "-Wall", "-Wextra",
                             "-Werror", "-fsyntax-only", "-I", include, "-"],
                            input=f"#include <{name}>\n", capture_output=True, text=True)
