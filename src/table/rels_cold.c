@@ -103,7 +103,7 @@ uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target)
 // An object in a thin slab gets a new home, if there is memory for that.
 static void *moved(struct rel_shard *s, void *object, size_t n)
 {
-    if (!object || !slab_thin(object, n))
+    if (!object || !slab_thin(&s->heap, object, n))
         return object;
     void *fresh = slab_alloc(&s->heap, n);
     if (!fresh)
