@@ -89,6 +89,8 @@ uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target)
     uint64_t steps = two_rounds(s);
     while (steps && shard_bytes(s) > target) {
         steps = sweep(s, goal, steps);
+        if (shard_bytes(s) <= target)
+            break;
         shard_compact(s);
         uint64_t over = shard_bytes(s) - target; // meaningless, and not used, when at the target
         goal = over < in_use(s) ? in_use(s) - over : 0;
