@@ -278,22 +278,29 @@ static void run_make(struct run *m, size_t n, uint64_t top, uint64_t *rnd)
 
 // A list's blocks, one at a time.
 struct cursor {
-    const uint8_t *next;
+    const uint8_t *block; // the next after those of which ids are left here
     const uint8_t *end;
     size_t at, n;
     uint64_t ids[IDS_MOST];
 };
 
-static bool cursor_more(struct cursor *c)
+static bool cursor_more(const struct cursor *c)
+{
+    return c->at < c->n || c->block < c->end;
+}
+
+static void cursor_decode(struct cursor *c)
 {
     if (c->at < c->n)
-        return true;
-    if (c->next == c->end)
-        return false;
-    c->n = ids_decode(c->next, c->ids, NULL);
-    c->next += ids_size(c->next);
+        return;
+    c->n = ids_decode(c->block, c->ids, NULL);
+    c->block += ids_size(c->block);
     c->at = 0;
-    return true;
+}
+
+static bool cursor_at_bitmap(const struct cursor *c)
+{
+    return c->at == c->n && c->block[0] == 127;
 }
 
 static size_t up_to(const struct cursor *c, uint64_t last)
@@ -309,21 +316,40 @@ static size_t up_to(const struct cursor *c, uint64_t last)
     return low;
 }
 
-static size_t intersect_blocks(const struct run *a, const struct run *b, uint64_t *out)
+// Of what both have before the end of the one that ends first.
+static size_t intersect_runs(struct cursor *a, struct cursor *b, uint64_t *out)
 {
-    static struct cursor ca, cb;
-    ca.next = a->bytes, ca.end = a->end, ca.at = ca.n = 0;
-    cb.next = b->bytes, cb.end = b->end, cb.at = cb.n = 0;
+    cursor_decode(a);
+    cursor_decode(b);
+    uint64_t last_a = a->ids[a->n - 1];
+    uint64_t last_b = b->ids[b->n - 1];
+    size_t end_a = last_a <= last_b ? a->n : up_to(a, last_b);
+    size_t end_b = last_b <= last_a ? b->n : up_to(b, last_a);
+    size_t n =
+        ids_intersect_runs(a->ids + a->at, end_a - a->at, b->ids + b->at, end_b - b->at, out);
+    a->at = end_a;
+    b->at = end_b;
+    return n;
+}
+
+static size_t intersect_blocks(const struct run *x, const struct run *y, uint64_t *out)
+{
+    static struct cursor a, b;
+    a.block = x->bytes, a.end = x->end, a.at = a.n = 0;
+    b.block = y->bytes, b.end = y->end, b.at = b.n = 0;
     size_t n = 0;
-    while (cursor_more(&ca) && cursor_more(&cb)) {
-        uint64_t last_a = ca.ids[ca.n - 1];
-        uint64_t last_b = cb.ids[cb.n - 1];
-        size_t end_a = last_a <= last_b ? ca.n : up_to(&ca, last_b);
-        size_t end_b = last_b <= last_a ? cb.n : up_to(&cb, last_a);
-        n += ids_intersect_runs(ca.ids + ca.at, end_a - ca.at, cb.ids + cb.at, end_b - cb.at,
-                                out + n);
-        ca.at = end_a;
-        cb.at = end_b;
+    while (cursor_more(&a) && cursor_more(&b)) {
+        if (!cursor_at_bitmap(&a) || !cursor_at_bitmap(&b)) {
+            n += intersect_runs(&a, &b, out + n);
+            continue;
+        }
+        n += ids_intersect(a.block, b.block, out + n);
+        uint64_t last_a = ids_last(a.block);
+        uint64_t last_b = ids_last(b.block);
+        if (last_a <= last_b)
+            a.block += ids_size(a.block);
+        if (last_b <= last_a)
+            b.block += ids_size(b.block);
     }
     return n;
 }

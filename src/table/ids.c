@@ -63,7 +63,7 @@ struct place gaps_seek(const struct gaps *g, uint64_t id)
 #endif
     size_t stop = least(gaps * w, loads_end(g, g->bits, w));
     for (size_t at = i * w; at < stop; at += w, i++) {
-        uint64_t next = before + (load64(g->bits + (at >> 3)) >> (at & 7) & mask) + 1;
+        uint64_t next = before + load_number(g->bits, at, w, mask) + 1;
         if (next >= id)
             return (struct place){.i = i + 1, .before = before, .at = next};
         before = next;
@@ -99,7 +99,7 @@ uint64_t ids_last(const uint8_t *b)
     size_t stop = least(gaps * g.w, loads_end(&g, g.bits, g.w));
     size_t i = 0;
     for (size_t at = 0; at < stop; at += g.w, i++)
-        id += load64(g.bits + (at >> 3)) >> (at & 7) & low_bits(g.w);
+        id += load_number(g.bits, at, g.w, low_bits(g.w));
     for (; i < gaps; i++)
         id += get_bits(&g, g.bits, i, g.w);
     return id;
@@ -136,7 +136,7 @@ static void decode_numbers(const struct gaps *g, const uint8_t *bits, unsigned w
     uint8_t *end = out + 8 * n;
     size_t stop = least((i + n) * w, loads_end(g, bits, w));
     for (size_t at = i * w; at < stop; at += w, i++, out += 8)
-        store64(out, load64(bits + (at >> 3)) >> (at & 7) & mask);
+        store64(out, load_number(bits, at, w, mask));
     for (; out < end; i++, out += 8)
         store64(out, get_bits(g, bits, i, w));
 }
@@ -155,7 +155,7 @@ static void decode_gaps(const struct gaps *g, uint64_t id, size_t i, size_t n, u
     uint8_t *end = out + 8 * n;
     size_t stop = least((i + n) * w, loads_end(g, g->bits, w));
     for (size_t at = i * w; at < stop; at += w, i++, out += 8) {
-        id += (load64(g->bits + (at >> 3)) >> (at & 7) & mask) + 1;
+        id += load_number(g->bits, at, w, mask) + 1;
         store64(out, id);
     }
     for (; out < end; i++, out += 8) {

@@ -113,12 +113,23 @@ static inline uint64_t get_bits(const struct gaps *g, const uint8_t *bits, size_
     return v & low_bits(w);
 }
 
-// The end of the part of a run of w-bit numbers in which each is had by one load of 8 bytes: the
-// first bit of none of them lies at or past it.
+// The end of the part of a run of w-bit numbers in which load_number may read: the first bit of
+// each that it may lies before it.
 static inline size_t loads_end(const struct gaps *g, const uint8_t *bits, unsigned w)
 {
     size_t bytes = (size_t)(g->end - bits);
-    return w <= IDS_LOAD_BITS && bytes >= 8 ? (bytes - 7) * 8 : 0;
+    size_t need = w <= IDS_LOAD_BITS ? 8 : 9;
+    return bytes >= need ? (bytes - need + 1) * 8 : 0;
+}
+
+// The number of w bits that begins at bit `at`; mask: its low bits.
+static inline uint64_t load_number(const uint8_t *bits, size_t at, unsigned w, uint64_t mask)
+{
+    const uint8_t *p = bits + (at >> 3);
+    uint64_t v = load64(p) >> (at & 7);
+    if (w > IDS_LOAD_BITS)
+        v |= (uint64_t)p[8] << 1 << (63 - (at & 7));
+    return v & mask;
 }
 
 static inline size_t least(size_t a, size_t b)

@@ -92,10 +92,9 @@ size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_
         return intersect_gallop(a, na, b, nb, out);
     size_t i = 0;
     size_t j = 0;
-    size_t n = 0;
 #ifdef IDS_AVX2
     if (ids_fast()) {
-        n = fast_intersect(a, na, &i, b, nb, &j, out);
+        size_t n = fast_intersect(a, na, &i, b, nb, &j, out);
         return n + (na - i < nb - j ? intersect_gallop(a + i, na - i, b + j, nb - j, out + n)
                                     : intersect_gallop(b + j, nb - j, a + i, na - i, out + n));
     }
