@@ -1,7 +1,7 @@
 // varve-archive: logs as objects, written and read through src/archive: how many requests that
 // takes, and how fast a log is read.
 //
-//     varve-archive requests STORE [--millions N]
+//     varve-archive requests STORE [--millions N] [--interval MS]
 //     varve-archive fill STORE [--objects N] [--records N]
 //     varve-archive seek STORE [--tries N]
 //     varve-archive read STORE
@@ -9,10 +9,11 @@
 //
 // STORE is --dir DIR, or --endpoint URL --bucket B --access-key K --secret-key S; and [--prefix P].
 // requests appends millions of records of 100 bytes over 100 logs through the batching writer, with
-// its defaults, and prints as JSON what each million took. fill writes one log of so many objects,
-// each of so many records of 100 bytes and complete as it is. Of that log: seek reads single
-// records at random, each time with a reader that knows nothing; read reads all of it once, and
-// looks at every record; objects prints the names of its data objects.
+// its defaults (--interval: the age at which a batch is written), and prints as JSON what each
+// million took. fill writes one log of so many objects, each of so many records of 100 bytes and
+// complete as it is. Of that log: seek reads single records at random, each time with a reader that
+// knows nothing; read reads all of it once, and looks at every record; objects prints the names of
+// its data objects.
 //
 // Record n of a log has the offset n, timestamp n and nonce n and begins with n in 8 bytes.
 #include "archive/batcher.h"
@@ -31,7 +32,7 @@ enum { MILLION = 1000000, LOGS = 100, VALUE = 100, RECORDS_MOST = 1000000, PAGE 
 
 struct options {
     struct object_options o;
-    uint64_t millions, objects, records, tries;
+    uint64_t millions, interval_ms, objects, records, tries;
 };
 
 static const struct archive_log the_log = {{(const uint8_t *)KEYSPACE, sizeof KEYSPACE - 1},
@@ -95,9 +96,10 @@ static void append_million(struct archive_batcher *b, uint64_t from)
 
 static void count_requests(struct object_store *s, const struct options *o)
 {
+    struct archive_batcher_options batching = {.batch_flush_interval_millis = o->interval_ms};
     struct archive_batcher *b;
     struct errmsg msg = {""};
-    must("open", archive_batcher_new(&b, s, os_real(), NULL, NULL, &msg), &msg);
+    must("open", archive_batcher_new(&b, s, os_real(), NULL, &batching, &msg), &msg);
     printf("[");
     for (uint64_t i = 0; i < o->millions; i++) {
         uint64_t before = requests(s), begin = now_ns();
@@ -261,6 +263,7 @@ static verb_fn parse(struct options *o, int argc, char **argv)
         {"--secret-key", &o->o.s3.secret_key, NULL, 0},
         {"--prefix", &o->o.prefix, NULL, 0},
         {"--millions", NULL, &o->millions, 1000},
+        {"--interval", NULL, &o->interval_ms, 86400000},
         {"--objects", NULL, &o->objects, MILLION},
         {"--records", NULL, &o->records, RECORDS_MOST},
         {"--tries", NULL, &o->tries, MILLION},
@@ -299,8 +302,8 @@ int main(int argc, char **argv)
     if (!verb) {
         (void)fprintf(stderr, "usage: varve-archive requests|fill|seek|read|objects --dir DIR | "
                               "--endpoint URL --bucket B\n       --access-key K --secret-key S "
-                              "[--prefix P] [--millions N] [--objects N] [--records N] "
-                              "[--tries N]\n");
+                              "[--prefix P] [--millions N] [--interval MS] [--objects N] "
+                              "[--records N] [--tries N]\n");
         return 2;
     }
     must("open", object_open(&s, &o.o, &msg), &msg);
