@@ -85,16 +85,23 @@ class Gateway:
             program(name, "s3")
         self.place = bench.path("ceph")
         self.tool = ROOT / "tests" / "s3" / "rgw"
-        status, out, err = output_of([self.tool, "start", self.place], 180)
+        try:
+            status, out, err = output_of([self.tool, "start", self.place], 180)
+        except BaseException:
+            self.stop()  # its daemons do not end with it
+            raise
         if status:
             raise Failed(f"Ceph does not start: {err.strip()[-200:]}")
         self.endpoint = out.strip()
+
+    def stop(self):
+        output_of([self.tool, "stop", self.place], 60)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        output_of([self.tool, "stop", self.place], 60)
+        self.stop()
 
 
 def beside_curl(bench, gateway, count, *flags):
