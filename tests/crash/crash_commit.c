@@ -24,7 +24,8 @@
 // an I/O error or a full disk): what was refused must be absent, what was accepted and released
 // present.
 //
-// usage: crash_commit [--faults] [--states N] [--seed S]; prints the seed of a failure and stops.
+// usage: crash_commit [--faults] [--states N] [--seed S] [--stride N]; prints the seed of a failure
+// and stops. With a stride only each Nth step, or call, is tried: more scripts in the same time.
 #include "base/log.h"
 #include "base/os_sim.h"
 #include "rels_oracle.h"
@@ -76,6 +77,7 @@ struct run {
 };
 
 uint64_t failing_seed, states;
+static uint64_t stride = 1;
 
 static void power_failed(void *arg, const char *what)
 {
@@ -562,6 +564,8 @@ static void do_tier(struct run *r)
     int log = choose_log(r);
     if (log < 0 || !r->logs.now.logs[log].exists)
         return;
+    if (next(&r->rng) % 2)
+        r->broken = commit_flush(r->commit) != ERR_OK || r->broken;
     if (logs_move(r->commit, &r->logs, &r->rng, log, &event, &e)) {
         remember(r, event.seq);
         logs_remember(&r->logs, &event);
@@ -924,7 +928,7 @@ static void crash_everywhere(uint64_t seed, uint64_t max_states)
     run_script(&r, seed, UINT64_MAX);
     uint64_t steps = sim_steps(r.sim), rng = seed ^ 0x5bd1e995;
     end_script(&r);
-    for (uint64_t at = 0; at <= steps && states < max_states; at++) {
+    for (uint64_t at = seed % stride; at <= steps && states < max_states; at += stride) {
         run_script(&r, seed, at);
         struct {
             enum sim_survival how;
@@ -981,7 +985,7 @@ static void fail_everywhere(uint64_t seed, uint64_t max_states)
     failing_seed = seed;
     for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
         for (int kind = 0; kind < 4; kind++)
-            for (uint64_t nth = 1; states < max_states; nth++)
+            for (uint64_t nth = 1 + seed % stride; states < max_states; nth += stride)
                 if (!fail_once(seed, calls[c], nth, kind & 1 ? ERR_NO_SPACE : ERR_IO, kind & 2))
                     break;
 }
@@ -995,7 +999,10 @@ int main(int argc, char **argv)
             want = strtoull(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--seed"))
             seed = strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--stride"))
+            stride = strtoull(argv[i + 1], NULL, 10);
     }
+    CHECK(stride > 0, "a stride is 1 at least");
     log_set_level(LOG_NONE); // every crash is an error worth a line
     uint64_t begin = os_mono_ns(os_real());
     while (states < want && faults)
