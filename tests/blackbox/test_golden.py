@@ -129,6 +129,7 @@ def expect_moved(server, more):
     assert [(r["record"], r["timestamp"]) for r in got] == rows
     assert records(server, "app/moved", direction="backwards") == got[::-1]
     assert requests.get(server.http + "/v1/get?key=where").json()["value"] == "right"
+    assert "\nvarve_tier_reads_total 0\n" not in requests.get(server.http + "/metrics").text
 
 
 def test_relations_of_format_1(golden, tmp_path):
