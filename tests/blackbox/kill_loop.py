@@ -176,7 +176,7 @@ class Movers:
 
     def check(self, b, moves, rng):
         """The lists after so many moves; what is wrong with them."""
-        now, n = self.known
+        now, n = dict(self.known[0]), self.known[1]  # it may not come to its end
         while n < moves:
             n += 1
             self.apply(now, n)
