@@ -182,12 +182,12 @@ class Movers:
             self.apply(now, n)
         left = sorted((i for i in now if now[i] is not None), key=now.get, reverse=True)
         right = sorted(i for i in now if now[i] is None)
-        for relation, order, want in (LEFT, 2, left), (LEFT, 0, sorted(left)), (RIGHT, 0, right):
+        for relation, order, want in (LEFT, 2, left), (RIGHT, 0, right):
             page = b.call(39, relation, struct.pack("<Q", self.number), struct.pack("<BBHIQQ", order, 0, 0, 1000, 0, 0))
             got = struct.unpack(f"<{(len(page) - 25) // 8}Q", page[25:])
             if list(got) != want:
                 yield f"{relation} in order {order} has {len(got)} ids, expected {len(want)} after {moves} moves"
-        for i in rng.sample(self.IDS, 8):
+        for i in rng.sample(self.IDS, 5):
             for relation, there in (LEFT, now.get(i) is not None), (RIGHT, i in now and now[i] is None):
                 found = b.call(41, relation, struct.pack("<Q", i), struct.pack("<Q", self.number), struct.pack("<I", 1))
                 if found != bytes([0, there]):
