@@ -75,11 +75,12 @@ static void model_apply(struct logs_model *m, const struct logs_history *h,
         l->first = l->end = 1;
         l->last_time = INT64_MIN;
         l->next_nonce = 0;
-        l->tiered = 0;
+        l->tiered = l->tier_seq = 0;
         l->n = 0;
     }
     if (e->kind == EVENT_TIER) { // nobody sees that
         l->tiered = e->offset;
+        l->tier_seq = e->seq;
         return;
     }
     l->seq = e->seq;
@@ -517,7 +518,8 @@ bool logs_move(struct commit *c, struct logs_history *h, uint64_t *rng, int log,
     bool logged = wal_last(c->wal) != last;
     if (*e) {
         CHECK(!logged, "log %d: %s, and logged", log, err_name(*e));
-        CHECK(*e != ERR_INVALID || m->seq > durable, "log %d: %s", log, msg.text);
+        CHECK(*e != ERR_INVALID || m->seq > durable || m->tier_seq > durable, "log %d: %s", log,
+              msg.text);
         h->moved[log] = was;
         return false;
     }

@@ -45,9 +45,10 @@ struct model_log {
     uint64_t first, end;
     u128 next_nonce;
     int64_t last_time;
-    uint64_t seq;     // of the last change
-    uint64_t cut_seq; // of the last trim or erase
-    uint64_t tiered;  // records before this offset are in the tier
+    uint64_t seq;      // of the last change
+    uint64_t cut_seq;  // of the last trim or erase
+    uint64_t tiered;   // records before this offset are in the tier
+    uint64_t tier_seq; // where it was logged
     size_t n;
     struct model_record v[LOG_RECORDS];
 };
