@@ -390,6 +390,8 @@ static void finish_txn(struct run *r, const struct done *d, uint64_t dep)
 {
     bool binds, changed = rels_check(&r->rels, d->rels, &binds);
     CHECK(!changed || d->seq, "lists changed, and nothing was logged");
+    for (size_t i = 0; i < d->keys->count; i++) // but for deletions of what is not there
+        binds = binds || d->ops[i].kind == TXN_PUT || r->now.keys[d->keys->keys[i]].exists;
     check_keys(r, d->keys, d->ops);
     if (d->seq)
         remember(r, d->seq);
@@ -398,7 +400,7 @@ static void finish_txn(struct run *r, const struct done *d, uint64_t dep)
     if (changed)
         rels_remember(r->commit, &r->rels, d->rels, d->seq);
     // What changed may be in relations alone whose answers wait for nothing.
-    if (shows == d->seq && !binds && !d->keys->count && r->logs.pooled == records)
+    if (shows == d->seq && !binds && r->logs.pooled == records)
         shows = 0;
     reply(r, dep, older > shows ? older : shows);
 }
