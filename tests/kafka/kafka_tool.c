@@ -12,6 +12,7 @@
 //   committed GROUP TOPIC           prints "partition offset" (-1: none)
 //   down ID, up ID                  a broker of the mock cluster
 //   fail API CODE COUNT             the next requests of this kind fail (mock)
+//   topic-error NAME CODE           what metadata say of a topic (mock)
 #include "base/slice.h"
 #include <inttypes.h>
 #include <librdkafka/rdkafka.h>
@@ -280,6 +281,10 @@ static const char *command(char **w, int n)
         return rd_kafka_mock_broker_set_down(mock, (int32_t)strtol(w[1], NULL, 10)) ? "none" : NULL;
     if (!strcmp(w[0], "up") && n == 2 && mock)
         return rd_kafka_mock_broker_set_up(mock, (int32_t)strtol(w[1], NULL, 10)) ? "none" : NULL;
+    if (!strcmp(w[0], "topic-error") && n == 3 && mock) {
+        rd_kafka_mock_topic_set_error(mock, w[1], (rd_kafka_resp_err_t)strtol(w[2], NULL, 10));
+        return NULL;
+    }
     if (!strcmp(w[0], "fail") && n == 4 && mock)
         return fail(w);
     return "no such command";
