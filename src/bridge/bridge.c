@@ -6,9 +6,9 @@
 //      group, letting all logs go -> close
 //
 // Threads: this one, librdkafka's own, which read ahead, and the sink's. rd_kafka_consumer_poll
-// takes one record a call. The call for many at once (rd_kafka_consume_batch_queue) serves
-// rebalances between records it has already gathered, so that offsets would be committed for
-// records that are in its hands and not yet in ours.
+// takes one record a call, and serves rebalances in calls that bring none. The call for many at
+// once (rd_kafka_consume_batch_queue) serves them while it holds records that it has not given yet;
+// what becomes of those depends on librdkafka's version.
 #include "bridge/bridge.h"
 #include "base/log.h"
 #include "bridge/bridge_int.h"

@@ -96,28 +96,20 @@ static enum err meet(struct bridge *b, const struct archive_log *log, int32_t id
     return ERR_OK;
 }
 
-static enum err clash(const struct archive_log *log, int32_t one, int32_t other, int64_t offset,
-                      struct errmsg *msg)
+static enum err clash(const struct feed *f, const rd_kafka_message_t *m, struct errmsg *msg)
 {
+    char name[162]; // names are bytes; for a sentence they need an end
+    snprintf(name, sizeof name, "%.*s/%.*s", f->log.keyspace.n < 80 ? (int)f->log.keyspace.n : 80,
+             (const char *)f->log.keyspace.p, f->log.key.n < 80 ? (int)f->log.key.n : 80,
+             (const char *)f->log.key.p);
     return err_set(
         msg, ERR_INVALID,
         "partitions %" PRId32 " and %" PRId32 " (offset %" PRId64
-        ") both feed the log \"%.80s/%.80s\" with nonce_parser = RecordOffset: the lower "
-        "offsets of one would be dropped as duplicates of the other's. Let key_parser or "
-        "keyspace_parser be RecordPartition, take nonces from a header, or produce "
-        "a key into one partition only",
-        one, other, offset, (const char *)log->keyspace.p, (const char *)log->key.p);
-}
-
-// Names are bytes; for a sentence they need an end.
-static enum err clash_of(const struct feed *f, int32_t other, int64_t offset, struct errmsg *msg)
-{
-    char keyspace[81], key[81];
-    snprintf(keyspace, sizeof keyspace, "%.*s", (int)f->log.keyspace.n,
-             (const char *)f->log.keyspace.p);
-    snprintf(key, sizeof key, "%.*s", (int)f->log.key.n, (const char *)f->log.key.p);
-    const struct archive_log named = {slice_str(keyspace), slice_str(key)};
-    return clash(&named, f->partition, other, offset, msg);
+        ") both feed the log \"%s\" with nonce_parser = RecordOffset: the lower offsets "
+        "of one would be dropped as duplicates of the other's. Let key_parser or "
+        "keyspace_parser be RecordPartition, take nonces from a header, or produce a key "
+        "into one partition only",
+        f->partition, m->partition, m->offset, name);
 }
 
 static enum err feed(struct bridge *b, struct partition *p, const rd_kafka_message_t *m,
@@ -133,7 +125,7 @@ static enum err feed(struct bridge *b, struct partition *p, const rd_kafka_messa
     }
     if (f->partition != m->partition) {
         if (b->config.nonce.source == PARSE_OFFSET)
-            return clash_of(f, m->partition, m->offset, msg);
+            return clash(f, m, msg);
         f->partition = m->partition;
         f->several = true;
     }

@@ -62,7 +62,8 @@ static enum err send_run(struct server *s, struct errmsg *msg)
     if (s->count == 0)
         return ERR_OK;
     for (size_t i = 0; i < s->count; i++)
-        s->records[i].data = buf_head(&s->bytes) + (uintptr_t)s->records[i].data;
+        s->records[i].data =
+            s->records[i].size ? buf_head(&s->bytes) + (uintptr_t)s->records[i].data : NULL;
     if (s->next - s->first == PIPELINE) {
         s->stats.waits++;
         while (!e && s->next - s->first > PIPELINE / 2)

