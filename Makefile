@@ -3,7 +3,7 @@ SHELL := /bin/bash
 RELEASE := build/release
 DEBUG := build/debug
 .DEFAULT_GOAL := help
-.PHONY: help run build debug asan tsan bug test test-nightly fuzz bench fmt install deps clean lint
+.PHONY: help run build debug asan tsan bug test test-kafka test-nightly fuzz bench fmt install deps clean lint
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
@@ -38,6 +38,11 @@ test: ## build and run the default suite (under 10 minutes on 2 cores)
 test-nightly: ## the heavy suite: more crash states, more kills, sanitizers
 	@tools/deps test
 	@tools/test nightly
+
+test-kafka: ## the bridge against Apache Kafka from Maven Central, skipped loudly where that cannot be had
+	@tools/deps kafka
+	@tools/build debug
+	@tools/test-kafka
 
 fuzz: ## libFuzzer targets, 60 s each
 	@tools/deps test
