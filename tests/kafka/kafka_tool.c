@@ -54,6 +54,7 @@ static rd_kafka_t *client(rd_kafka_type_t type, const char *group)
     set(c, "bootstrap.servers", bootstrap);
     if (type == RD_KAFKA_PRODUCER) {
         set(c, "linger.ms", "5");
+        set(c, "enable.idempotence", "true"); // else a retry may change the order
         set(c, "queue.buffering.max.messages", "1000000");
         set(c, "batch.num.messages", "2000");
         rd_kafka_conf_set_dr_msg_cb(c, on_delivery);

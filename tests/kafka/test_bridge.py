@@ -114,6 +114,7 @@ def test_a_bad_record_stops_it(kafka, topic, bridge, tmp_path):
     assert kafka.committed("g-" + topic, topic) == {0: 1}
 
 
+@pytest.mark.slow
 def test_bad_records_are_skipped(kafka, topic, bridge, tmp_path):
     metrics = tmp_path / "metrics"
     b = bridge(**bad_topic(kafka, topic),
@@ -294,6 +295,7 @@ def test_a_bridge_that_was_asleep_spoils_nothing(kafka, topic, bridge, tmp_path)
     check_bulk(tmp_path, 2, 6000)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(REAL), reason="brokers go and come in the mock cluster")
 def test_a_broker_that_goes_and_comes(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 2)

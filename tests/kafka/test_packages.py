@@ -113,6 +113,8 @@ def test_the_package_index_by_klstores_example(kafka, topic, bridge, tmp_path, s
             got = [(o, nonce, data) for o, _, nonce, data in got]
             assert got == (want[::-1] if backwards else want), f"partition {p}"
 
+    if REAL:
+        return  # so many logs take long
     # By name within its section, from key and header.
     by_name = bridge(name="names", kafka={"group.id": "names-" + topic},
                      parser={"keyspace_parser": "RecordHeader(section)", "key_parser": "RecordKey"})
