@@ -1,16 +1,19 @@
 """Tiering into a directory: logs move to objects in the background, their bytes go from here, and
 nobody who reads, seeks, tails, trims or deletes sees a difference; through kills, too."""
+import json
+import os
 import pathlib
 import random
 import re
 import shutil
 import struct
+import subprocess
 import time
 import urllib.request
 
 import pytest
 
-from conftest import Binary, Refused
+from conftest import VARVE, Binary, Refused
 
 FLAGS = ("--tier-min-bytes", "64k", "--tier-max-age", "300ms", "--tier-interval", "50ms",
          "--storage-checkpoint-interval", "150ms", "--storage-memory-limit", "64m")
@@ -252,6 +255,41 @@ def test_a_second_server_stops_the_first(tiered, start):
     until(lambda: metric(server, "varve_tier_fenced") == 1 or stored_records(objects) >= 1000,
           "one of the two to be fenced")
     assert list(c.log_all(b"ks", b"a"))[500:] == rows  # nothing is lost here
+
+
+def test_longer_records_of_another_server(tiered, start):
+    """What objects have of a log by the same name is told apart, however long it is."""
+    server, objects = tiered
+    for s, data in ((server, b"long" * 100), (start("--tier-dir", str(objects), *FLAGS, name="other"), b"short")):
+        c = Binary(s.port("binary"))
+        c.log_create(b"ks")
+        c.log_append(b"ks", b"a", [data])
+        if s is server:
+            until(lambda: stored_records(objects) == 1, "the record in objects")
+            s.stop()
+    until(lambda: metric(s, "varve_tier_failures_total") > 0, "the other one to see it")
+    assert "objects have other records from offset 1 on" in s.log()
+    assert c.log_read(b"ks", b"a")["records"][0][3] == b"short"
+
+
+def test_dump_of_a_directory(tiered):
+    """Without a server the records come from objects too, if it is told where they are."""
+    server, objects = tiered
+    c = Binary(server.port("binary"))
+    c.log_create(b"ks")
+    want = [(i + 1, "record %d" % i * 50) for i in range(2000)]
+    for i in range(0, 2000, 500):
+        c.log_append(b"ks", b"a", [data.encode() for _, data in want[i:i + 500]])
+    moved(server, objects, 2000)
+    server.stop()
+    words = [VARVE, "dump", "--data", str(server.data)]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "VARVE_TIER_DIR": str(objects)})
+    assert told.returncode == 0, told.stderr
+    rows = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(r["offset"], r["record"]) for r in rows if r.get("log") == "a"] == want
+    untold = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert untold.returncode == 3 and "none is configured" in untold.stderr
 
 
 def test_bad_settings(start, tmp_path):
