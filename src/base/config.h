@@ -51,7 +51,7 @@
     X(tier, min_bytes, SIZE, "1m", 1024, 1073741824,                                             \
       "bytes of a log that are moved at once, if it has so many")                                \
     X(tier, max_age, TIME, "1h", 0, 315360000000000, "how long less of a log waits to be moved") \
-    X(tier, local_bytes, SIZE, "0", 0, 1099511627776,                                            \
+    X(tier, local_bytes, SIZE, "64k", 0, 1099511627776,                                          \
       "bytes of a log's newest records that stay here too")                                      \
     X(tier, local_age, TIME, "0", 0, 315360000000000,                                            \
       "records younger than this stay here too; 0 none for that")                                \
