@@ -71,7 +71,8 @@ struct run {
     const struct os_ops *under;
     struct store_ops store_ops; // the store's, but for heard_row
     const struct store_ops *store_under;
-    uint64_t local_bytes; // of each log's newest records stay when others are in the tier
+    bool tiers;           // this script is mostly about records that move to the tier
+    uint64_t local_bytes; // of each log's newest records stay when others are there
     struct logs_history logs;
     struct rels_history rels;
 };
@@ -325,7 +326,7 @@ static bool do_space(struct run *r, int space)
 // Chooses a log whose keyspace exists; -1 if there is none.
 static int choose_log(struct run *r)
 {
-    int log = (int)(next(&r->rng) % LOGS);
+    int log = (int)(next(&r->rng) % (r->tiers ? 2 : LOGS));
     if (!r->logs.now.spaces[space_of(log)].exists && !do_space(r, space_of(log)))
         return -1;
     return r->broken || !r->logs.now.spaces[space_of(log)].exists ? -1 : log;
@@ -738,6 +739,7 @@ static void run_script(struct run *r, uint64_t seed, uint64_t power_off)
     memset(r, 0, sizeof *r);
     r->sim = sim_new(seed);
     r->rng = seed;
+    r->tiers = seed % 4 == 3;
     r->local_bytes = seed % 3 * 1200;
     listen(r);
     sim_set_wall_ms(r->sim, NOON_MS);
@@ -760,8 +762,28 @@ static void do_restart(struct run *r)
     reopen(r);
 }
 
+// Logs that have whole chunks to be moved, moved, dropped here and read.
+static void act_on_tier(struct run *r)
+{
+    uint64_t dice = next(&r->rng) % 10;
+    if (dice < 4)
+        do_txn(r, ON_LOGS);
+    else if (dice < 7)
+        do_tier(r);
+    else if (dice < 8)
+        do_checkpoint(r);
+    else if (dice < 9)
+        do_evict(r);
+    else
+        do_read_log(r);
+}
+
 static void act(struct run *r, int i)
 {
+    if (r->tiers && next(&r->rng) % 2) {
+        act_on_tier(r);
+        return;
+    }
     uint64_t dice = next(&r->rng) % 100;
     int rel = rels_undeclared(&r->rels, &r->rng);
     if (i < SPACES && next(&r->rng) % 4)
@@ -960,6 +982,7 @@ static bool fail_once(uint64_t seed, enum sim_call call, uint64_t nth, enum err 
     memset(&r, 0, sizeof r);
     r.sim = sim_new(seed);
     r.rng = seed;
+    r.tiers = seed % 4 == 3;
     r.local_bytes = seed % 3 * 1200;
     r.faults = true;
     listen(&r);
