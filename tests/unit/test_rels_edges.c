@@ -101,7 +101,7 @@ static void test_permutation_avalanche(void **state)
         for (unsigned in = 0; in < 64; in++) {
             uint64_t change = hash ^ rels_hash(r, from ^ 1ull << in);
             for (unsigned out = 0; out < 64; out++)
-                flips[in][out] += change >> out & 1;
+                flips[in][out] += (unsigned)(change >> out & 1);
         }
     }
     for (unsigned in = 0; in < 64; in++)
