@@ -3,7 +3,7 @@ SHELL := /bin/bash
 RELEASE := build/release
 DEBUG := build/debug
 .DEFAULT_GOAL := help
-.PHONY: help run build debug asan tsan bug test test-nightly fuzz bench fmt install deps clean lint
+.PHONY: help run build debug asan tsan bug test test-nightly test-s3 fuzz bench fmt install deps clean lint
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
@@ -38,6 +38,11 @@ test: ## build and run the default suite (under 10 minutes on 2 cores)
 test-nightly: ## the heavy suite: more crash states, more kills, sanitizers
 	@tools/deps test
 	@tools/test nightly
+
+test-s3: ## the object stores against Ceph's S3 gateway too (installs Ceph; skipped aloud where it cannot be)
+	@tools/deps test
+	@tools/deps s3 || echo "test-s3: Ceph's packages cannot be installed: its tests are skipped" >&2
+	@tools/test s3
 
 fuzz: ## libFuzzer targets, 60 s each
 	@tools/deps test

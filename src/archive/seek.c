@@ -331,10 +331,11 @@ enum err seek_first(struct archive_reader *r, const char *dir, tile_test past,
             return e;
         where = look(t, past, q, &s, &found);
         bool none = sound(t, 0) == NULL;
-        if (where > 0 || (where < 0 && at == s.low + 1 && !none))
+        // It is the one, if nothing can lie between it and what is before the place.
+        if (where > 0 || (where < 0 && !none && (at == s.low + 1 || found.prior <= s.low)))
             return settle(r, dir, &found, past, q, i, msg);
         if (where < 0) { // nothing begins between an object's prior and it
-            s.high = none || found.prior >= at || found.prior <= s.low ? at : found.prior + 1;
+            s.high = none || found.prior >= at ? at : found.prior + 1;
             candidate = none ? candidate : found;
         }
         bool end = (where == 0 && t->all) || (none && at == s.low + 1);

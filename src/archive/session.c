@@ -41,7 +41,8 @@
 // the lower gives way.
 //
 // Claim number 1 stays for ever, so that whoever gets it is the first, and a number is used once.
-// To let a log go, W puts a claim of nobody (id 0) above its own and deletes its own.
+// To let a log go, W makes its claim nobody's (id 0). Should that come late, after the claim was
+// overcome, it changes nothing: all that W had put is settled.
 //
 // What remains: of a log its first and its last claim; of a session that ended well nothing; of one
 // that did not, its record and two objects, until the next claim of any of its logs.
@@ -484,12 +485,9 @@ enum err session_claim_stands(struct session *s, const char *dir, struct errmsg 
 enum err session_unclaim(struct session *s, const char *dir, uint64_t epoch, struct errmsg *msg)
 {
     char name[NAME_FULL_MAX];
-    claim_name(dir, epoch + 1, name);
-    enum err e = put_mine(s->store, name, slice_str(NOBODY), msg);
-    if (e == ERR_EXISTS) // taken over already
-        return ERR_OK;
+    struct slice nobody = slice_str(NOBODY);
     claim_name(dir, epoch, name);
-    return e || epoch == 1 ? e : object_delete(s->store, name, msg);
+    return object_put(s->store, name, &nobody, 1, msg);
 }
 
 // ---- intents

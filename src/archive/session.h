@@ -41,7 +41,7 @@ MUST_USE enum err session_claim_stands(struct session *s, const char *dir, struc
 // took it over meanwhile.
 MUST_USE enum err session_claim(struct session *s, struct claim *c, struct errmsg *msg);
 
-// Lets a log go that is held and whose puts are all settled: the highest claim is nobody's then.
+// Lets a log go that is held, and whose puts are all settled: its claim is nobody's then.
 MUST_USE enum err session_unclaim(struct session *s, const char *dir, uint64_t epoch,
                                   struct errmsg *msg);
 

@@ -23,10 +23,15 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_words(FILE *f, const struct command *words, size_t count)
 {
+    size_t width = 26;
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(words[i].name) + 1 + strlen(words[i].operands);
+        width = n > width ? n : width;
+    }
     for (size_t i = 0; i < count; i++) {
         char left[64];
         snprintf(left, sizeof left, "%s %s", words[i].name, words[i].operands);
-        fprintf(f, "  %-26s %s\n", left, words[i].summary);
+        fprintf(f, "  %-*s %s\n", (int)width, left, words[i].summary);
     }
 }
 

@@ -1,6 +1,7 @@
 // log: keyspaces and what is known of a log; trim, erase, flush. The tables of log and event.
 #include "cli/log.h"
 #include "cli/lines.h"
+#include "cli/objects.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -157,20 +158,66 @@ static enum err put_meta(struct buf *b, const struct varve_log *log, const struc
     return e || !json ? e : buf_append(b, "}\n", 2);
 }
 
+static enum err put_objects_meta(struct buf *b, const struct objects *o,
+                                 const struct archive_meta *m, bool json)
+{
+    char nonce[U128_TEXT];
+    u128_format(m->next_nonce, nonce);
+    if (!json)
+        return buf_printf(b, "next_offset %" PRIu64 "\nnext_nonce %s\n", m->next_offset, nonce);
+    enum err e = buf_append(b, "{", 1);
+    e = e ? e : line_put_bytes(b, "keyspace", o->log.keyspace);
+    e = e ? e : buf_append(b, ",", 1);
+    e = e ? e : line_put_bytes(b, "key", o->log.key);
+    return e ? e
+             : buf_printf(b, ",\"next_offset\":%" PRIu64 ",\"next_nonce\":\"%s\"}\n",
+                          m->next_offset, nonce);
+}
+
+static int objects_meta(const struct command *c, const char *operand,
+                        const struct objects_options *how, bool json)
+{
+    struct objects o;
+    struct archive_meta meta;
+    struct errmsg msg = {""};
+    struct buf b;
+    enum err e = objects_open(&o, operand, how, &msg);
+    if (e)
+        return command_fail(c, e == ERR_INVALID ? CLI_USAGE : CLI_FAILED, "%s: %s", operand,
+                            msg.text);
+    e = archive_key_meta(o.reader, &o.log, &meta, &msg);
+    int code = e ? command_fail(c, e == ERR_MISSING ? CLI_NO : CLI_FAILED, "%s", msg.text) : CLI_OK;
+    if (!code) {
+        buf_init(&b, 1 << 17);
+        code = print(c, &b, put_objects_meta(&b, &o, &meta, json));
+    }
+    objects_close(&o);
+    return code;
+}
+
 static int log_meta(const struct command *c, int argc, char **argv)
 {
     const char *server = NULL;
     uint64_t timeout = LOG_TIMEOUT_MS;
     bool json = false;
     struct varve_log_meta meta;
+    struct objects_options objects = {NULL};
     const struct arg_option options[] = {
         {"json", ARG_FLAG, &json, NULL, "one JSON object"},
+        OBJECTS_OPTIONS(objects),
         LOG_OPTIONS(server, timeout),
     };
     struct arg_list a = {.options = options, .count = LOG_COUNT(options)};
     int code;
-    if (!command_parse(c, &a, argc, argv, 2, 2, NULL, &code))
+    if (!command_parse(c, &a, argc, argv, 1, 2,
+                       "Of a log kept as objects (s3://BUCKET/PREFIX/KEYSPACE/KEY, or\n"
+                       "dir:///PATH/PREFIX/KEYSPACE/KEY) it shows what the next record will get.\n",
+                       &code))
         return code;
+    if (a.operand_count == 1 && objects_is(a.operands[0]))
+        return objects_meta(c, a.operands[0], &objects, json);
+    if (a.operand_count == 1)
+        return command_fail(c, CLI_USAGE, "a keyspace and a key are wanted, or s3:// or dir://");
     struct varve_log log = log_named(a.operands[0], a.operands[1]);
     struct varve *v = command_connect(c, server, timeout);
     if (!v)
@@ -294,9 +341,9 @@ int command_log(const struct command *c, int argc, char **argv)
         {"log create", "KEYSPACE", "make a keyspace", log_create, NULL},
         {"log policy", "KEYSPACE", "show or change how long logs are kept", log_policy, NULL},
         {"log append", "KEYSPACE KEY [FILE]", "append records", command_log_append, NULL},
-        {"log read", "KEYSPACE KEY", "print records", command_log_read, NULL},
+        {"log read", "KEYSPACE KEY|URL", "print records", command_log_read, NULL},
         {"log tail", "KEYSPACE KEY", "print records as they come", command_log_tail, NULL},
-        {"log meta", "KEYSPACE KEY", "show a log's offsets, nonce and size", log_meta, NULL},
+        {"log meta", "KEYSPACE KEY|URL", "show a log's offsets, nonce and size", log_meta, NULL},
         {"log trim", "KEYSPACE KEY", "remove the oldest records", log_trim, NULL},
         {"log erase", "KEYSPACE KEY OFFSET", "delete one record", log_erase, NULL},
         {"log flush", "[KEYSPACE KEY]", "wait until all is on the disk", log_flush, NULL},

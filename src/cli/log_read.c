@@ -2,6 +2,7 @@
 #include "base/os.h"
 #include "cli/lines.h"
 #include "cli/log.h"
+#include "cli/objects.h"
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -72,6 +73,87 @@ static int read_all(struct reader *r)
     } while (!code && page.more && r->left && !ferror(stdout));
     return code;
 }
+
+// ---- the same from objects, without a server
+
+// True if the filter, which a server would apply, lets the record through.
+static bool wanted(const struct varve_log_query *q, const struct record *r)
+{
+    if (q->filter == VARVE_FILTER_PREFIX)
+        return slice_starts(r->bytes, slice_of(q->pattern, q->pattern_size));
+    return q->filter == VARVE_FILTER_NONE ||
+           (r->bytes.n && memmem(r->bytes.p, r->bytes.n, q->pattern, q->pattern_size));
+}
+
+static enum err put_page(struct reader *r, const struct archive_page *page)
+{
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < page->count && r->left && !e; i++) {
+        const struct record *in = &page->records[i];
+        if (!wanted(&r->query, in))
+            continue;
+        struct varve_record record = {.offset = in->offset,
+                                      .timestamp = in->timestamp,
+                                      .has_timestamp = true,
+                                      .has_nonce = in->nonce != NONCE_NONE,
+                                      .nonce = record_nonce(in->nonce),
+                                      .data = in->bytes.p,
+                                      .size = in->bytes.n};
+        e = put_record(r, &record);
+        r->left--;
+        if (buf_len(&r->text) >= TEXT_KEEP)
+            write_text(r);
+    }
+    write_text(r);
+    return e;
+}
+
+static enum err read_pages(struct reader *r, struct objects *o, struct errmsg *msg)
+{
+    static const enum archive_start starts[] = {
+        [VARVE_START_FIRST] = ARCHIVE_FIRST,
+        [VARVE_START_OFFSET] = ARCHIVE_OFFSET,
+        [VARVE_START_TIMESTAMP] = ARCHIVE_TIMESTAMP,
+        [VARVE_START_NONCE] = ARCHIVE_NONCE,
+    };
+    struct archive_query q = {.backwards = r->query.backwards,
+                              .start = starts[r->query.start],
+                              .offset = r->query.offset,
+                              .timestamp = r->query.timestamp,
+                              .nonce = (u128)r->query.nonce.high << 64 | r->query.nonce.low};
+    struct archive_page page = {.more = true};
+    char token[ARCHIVE_TOKEN];
+    enum err e = ERR_OK;
+    while (!e && page.more && r->left && !ferror(stdout)) {
+        q.page_size = r->query.filter || r->left > PAGE ? PAGE : r->left;
+        e = archive_read(o->reader, &o->log, &q, &page, msg);
+        if (e)
+            break;
+        e = put_page(r, &page);
+        if (e)
+            err_set(msg, e, "%s", err_text(e));
+        memcpy(token, page.token, page.token_size);
+        q.continuation = slice_of(token, page.token_size);
+    }
+    return e;
+}
+
+static int read_objects(struct reader *r, const char *operand, const struct objects_options *how)
+{
+    struct objects o;
+    struct errmsg msg = {""};
+    enum err e = objects_open(&o, operand, how, &msg);
+    if (e)
+        return command_fail(r->c, e == ERR_INVALID ? CLI_USAGE : CLI_FAILED, "%s: %s", operand,
+                            msg.text);
+    buf_init(&r->text, LINE_BYTES);
+    e = read_pages(r, &o, &msg);
+    buf_release(&r->text);
+    objects_close(&o);
+    return e ? command_fail(r->c, CLI_FAILED, "%s: %s", operand, msg.text) : CLI_OK;
+}
+
+// ---- tails
 
 // Where the last records of the log begin; on an empty log, at its end.
 static enum varve_error find_last(struct reader *r)
@@ -169,31 +251,40 @@ int command_log_read(const struct command *c, int argc, char **argv)
     uint64_t timeout = LOG_TIMEOUT_MS, limit = 0;
     bool json = false, raw = false;
     struct filter_options filter = {NULL, NULL};
+    struct objects_options objects = {NULL};
     struct reader r = {.c = c};
     const struct arg_option options[] = {
         {"from", ARG_TEXT, &from, "PLACE", "first, N or offset:N, timestamp:T, nonce:N (first)"},
+        {"start", ARG_TEXT, &from, "PLACE", "the same as --from"},
         {"backwards", ARG_FLAG, &r.query.backwards, NULL, "newest first"},
         {"limit", ARG_COUNT, &limit, "N", "so many records at most (all)"},
         FILTER_OPTIONS(filter),
         {"json", ARG_FLAG, &json, NULL, "a JSON object a record"},
         {"raw", ARG_FLAG, &raw, NULL, "the records' bytes, end to end"},
+        OBJECTS_OPTIONS(objects),
         LOG_OPTIONS(server, timeout),
     };
     static const char more[] =
         "Prints a record a line, and a log that does not exist as an empty one. Reading begins\n"
         "with the first record at or past PLACE; backwards, with the last one at or before it, or\n"
-        "the newest.\n";
+        "the newest. Logs kept as objects are read without a server:\n"
+        "  s3://BUCKET/PREFIX/KEYSPACE/KEY   dir:///PATH/PREFIX/KEYSPACE/KEY\n";
     struct arg_list a = {.options = options, .count = LOG_COUNT(options)};
     struct errmsg msg;
     int code;
-    if (!command_parse(c, &a, argc, argv, 2, 2, more, &code))
+    if (!command_parse(c, &a, argc, argv, 1, 2, more, &code))
         return code;
+    bool is_objects = a.operand_count == 1 && objects_is(a.operands[0]);
+    if (a.operand_count == 1 && !is_objects)
+        return command_fail(c, CLI_USAGE, "a keyspace and a key are wanted, or s3:// or dir://");
     if (record_from(from, &r.query, &msg))
         return command_fail(c, CLI_USAGE, "--from: %s", msg.text);
     code = set_up(&r, &filter, json, raw);
     if (code)
         return code;
     r.left = limit ? limit : UINT64_MAX;
+    if (is_objects)
+        return read_objects(&r, a.operands[0], &objects);
     r.log = log_named(a.operands[0], a.operands[1]);
     return with_server(&r, server, timeout, read_all);
 }

@@ -32,9 +32,14 @@ void progress_show(struct progress *p, uint64_t done)
     fflush(stderr);
 }
 
-void progress_end(struct progress *p)
+void progress_hide(const struct progress *p)
 {
     if (p->on && p->shown_ns)
         fprintf(stderr, "\r\033[K");
+}
+
+void progress_end(struct progress *p)
+{
+    progress_hide(p);
     p->on = false;
 }

@@ -18,6 +18,8 @@ struct progress {
 void progress_begin(struct progress *p, const char *doing, uint64_t total, const char *unit);
 // Shows `done`, at most ten times a second.
 void progress_show(struct progress *p, uint64_t done);
+// Takes the line away until it is shown again, for other text.
+void progress_hide(const struct progress *p);
 // Takes the line away.
 void progress_end(struct progress *p);
 

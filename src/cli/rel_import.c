@@ -73,7 +73,8 @@ static int find_place(struct importer *im, bool restart)
     enum err e = rel_input_identity(im->in.path, &size, &identity, &msg);
     if (e == ERR_UNSUPPORTED) {
         if (!im->in.path)
-            command_fail(im->c, CLI_OK, "standard input: if this is interrupted, it begins anew");
+            command_fail(im->c, CLI_OK,
+                         "standard input: if it is interrupted, this cannot go on where it was");
         return CLI_OK;
     }
     if (e)
@@ -181,7 +182,7 @@ static int send_batch(struct importer *im)
 static int import_batch(struct importer *im)
 {
     if (buf_len(&im->batch->notes)) {
-        progress_end(&im->progress);
+        progress_hide(&im->progress);
         (void)!fwrite(buf_head(&im->batch->notes), 1, buf_len(&im->batch->notes), stderr);
     }
     int code = send_batch(im);

@@ -29,7 +29,8 @@ static bool copy(char *to, size_t cap, struct slice s)
             return false;
     if (s.n >= cap)
         return false;
-    memcpy(to, s.p, s.n);
+    if (s.n)
+        memcpy(to, s.p, s.n);
     to[s.n] = 0;
     return true;
 }

@@ -281,9 +281,14 @@ static enum err delete_object(struct directory *d, struct object_call *c, const 
         return fail(&d->base, c, e, "cannot be removed");
     // Also if it was gone: whoever removed it may have failed to sync.
     parent_of(path, parent);
-    e = os_stat(d->base.os, parent, &st) == ERR_OK && st.is_dir ? os_sync_dir(d->base.os, parent)
-                                                                : ERR_OK;
-    return e == ERR_OK ? ERR_OK : fail(&d->base, c, e, "its directory cannot be synced");
+    e = os_sync_dir(d->base.os, parent);
+    if (e == ERR_OK || e == ERR_MISSING)
+        return ERR_OK;
+    // Nothing can be below what is a file.
+    enum err there = os_stat(d->base.os, parent, &st);
+    if (there == ERR_OK ? !st.is_dir : look(d, parent, &st) == ERR_MISSING)
+        return ERR_OK;
+    return fail(&d->base, c, e, "its directory cannot be synced");
 }
 
 static void dir_start(struct object_store *s, struct object_call *c, const char *full)

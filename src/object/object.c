@@ -122,16 +122,17 @@ const char *object_where(const struct object_store *s)
 void object_finish(struct object_store *s, struct object_call *c)
 {
     bool failed = c->e != ERR_OK && c->e != ERR_MISSING && c->e != ERR_EXISTS;
+    void (*done)(struct object_call *) = c->done;
     pthread_mutex_lock(&s->lock);
     s->stats.calls++;
     s->stats.failed += failed;
-    if (!c->done) {
-        c->own.finished = true; // from the unlock on the waiter may free it
+    if (!done) {
+        c->own.finished = true; // from the unlock on, who waits may free it
         pthread_cond_broadcast(&s->finished);
     }
     pthread_mutex_unlock(&s->lock);
-    if (c->done)
-        c->done(c);
+    if (done)
+        done(c);
 }
 
 static enum err check_call(struct object_store *s, struct object_call *c, char *full)

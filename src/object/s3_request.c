@@ -13,7 +13,7 @@
 #define TRIES_UNKNOWN  3u // of an endpoint that has never answered, when connecting fails
 #define BACKOFF_MS     50u
 #define BACKOFF_MAX_MS 5000u
-#define SKEW_S         240 // S3 refuses from 900 s on; an answer without a code is no proof below this
+#define SKEW_S         240 // S3 refuses from 900 s on; less proves nothing without a code
 #define FETCH_AGAIN_MS 60000u
 
 // ---- what S3's errors mean

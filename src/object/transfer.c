@@ -8,7 +8,7 @@
 
 #define CONNECT_MS    5000L
 #define RECEIVE_BYTES (256L << 10) // libcurl's buffer for what comes
-#define SEND_BYTES    (512L << 10) // and for what goes; its default of 64 KiB costs many turns
+#define SEND_BYTES    (256L << 10) // and for what goes; its default of 64 KiB takes more turns
 #define TICK_MS       100u         // how often stalls are looked for
 #define IDLE_MS       60000u
 #define KEEP_IDLE_S   55L // servers drop idle connections after 60 s and more
@@ -323,7 +323,7 @@ static void set_request(struct transfer *x, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, x->method);
 }
 
-// ---- an exchange's way
+// ---- a transfer's way
 
 static void clear_answer(struct transfer *x)
 {
@@ -388,7 +388,7 @@ static void begin(struct transfers *h, struct transfer *x)
     h->active_count++;
 }
 
-// Takes an active exchange off its handle and the list.
+// Takes an active transfer off its handle and the list.
 static void detach(struct transfers *h, struct transfer *x)
 {
     long connects = 0;

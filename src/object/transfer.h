@@ -1,14 +1,13 @@
-// Many HTTP exchanges at once over one libcurl multi handle, on a thread of their own. Knows HTTP,
-// not S3: an exchange is one request and its answer; trying again is for whoever is told of it.
+// Many HTTP transfers at once over one libcurl multi handle, on a thread of their own. Knows HTTP,
+// not S3: a transfer is one request and its answer; trying again is for whoever is told of it.
 //
 // Phases of the thread's turn, in order:
 //   1 arrivals   what other threads have handed over joins the queue
 //   2 cancels    what is cancelled, or has moved no byte for timeout_ms, ends
-//   3 begin      delayed exchanges whose time has come, then the queue, as far as connections
-//   allow:
-//                each exchange's `prepare` writes its request now, so that its date is fresh
+//   3 begin      delayed transfers whose time has come, then the queue, as far as there are
+//                connections: each one's `prepare` writes its request now, so its date is fresh
 //   4 transfer   curl_multi_perform
-//   5 results    each finished exchange's `done`, which may queue others
+//   5 results    each finished transfer's `done`, which may queue others
 //   6 wait       curl_multi_poll: until a socket is ready, a wake-up, or the next time known
 //
 // Sockets are libcurl's own; time is the os seam's.
@@ -48,7 +47,7 @@ enum transfer_sink {
 struct transfer {
     // The request, by `prepare`.
     const char *method;
-    char *url;                  // freed when the exchange is released
+    char *url;                  // freed when the transfer is released
     struct curl_slist *headers; // likewise
     struct transfer_body body;
     bool has_body; // with 0 bytes too
@@ -110,16 +109,16 @@ MUST_USE enum err transfers_new(struct transfers **h, const struct transfers_opt
                                 struct errmsg *msg);
 // Ends what is under way with ERR_CLOSED, all but farewells, joins the thread, frees.
 void transfers_free(struct transfers *h);
-// Hands an exchange over; `done` will be called. Any thread. After transfers_free began it ends at
+// Hands a transfer over; `done` will be called. Any thread. After transfers_free began it ends at
 // once.
 void transfers_start(struct transfers *h, struct transfer *x);
 // Looks at `cancelled` flags soon. Any thread.
 void transfers_wake(struct transfers *h);
-// For an exchange of one's own on the thread, from `done`: the same without a detour.
+// For a transfer of one's own on the thread, from `done`: the same without a detour.
 void transfers_queue(struct transfers *h, struct transfer *x);
 // Any thread.
 void transfers_get_stats(struct transfers *h, struct transfers_stats *out);
-// Frees what an exchange holds; its struct is the caller's.
+// Frees what a transfer holds; its struct is the caller's.
 void transfer_release(struct transfer *x);
 
 // Copies up to `n` bytes from where the cursor stands, moves it, returns how many.

@@ -85,12 +85,12 @@ static void XMLCALL on_text(void *arg, const XML_Char *s, int n)
         p->text_cut = true;
 }
 
-// Copies, cut to what fits.
+// Copies, cut to what fits, on one line.
 static void keep(char *to, size_t cap, const char *text)
 {
-    size_t n = strlen(text);
-    n = n < cap ? n : cap - 1;
-    memcpy(to, text, n);
+    size_t n = 0;
+    for (; text[n] && n < cap - 1; n++)
+        to[n] = (unsigned char)text[n] < 0x20 || text[n] == 0x7f ? ' ' : text[n];
     to[n] = 0;
 }
 

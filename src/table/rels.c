@@ -63,7 +63,7 @@ struct rels *rels_new(const uint64_t secret[4], bool complete)
     for (unsigned i = 0; i < RELS_SHARDS; i++) {
         struct rel_shard *s = &r->shards[i];
         VERIFY(pthread_mutex_init(&s->lock, NULL) == 0);
-        slab_heap_init(&s->heap, r->pool);
+        slab_heap_init_fine(&s->heap, r->pool);
     }
     return r;
 }
@@ -472,7 +472,7 @@ uint64_t rel_block_new(struct rel_shard *s, const void *bytes, size_t n)
     if (!p)
         return 0;
     memcpy(p, bytes, n);
-    return word_make(WORD_BLOCK, p, slab_usable(p, n));
+    return word_make(WORD_BLOCK, p, slab_size(&s->heap, p, n));
 }
 
 uint64_t rel_block_pack(struct rel_shard *s, const uint64_t *ids, const uint64_t *payloads,

@@ -134,13 +134,15 @@ struct rels_image *rels_image_new(struct rels *r, uint32_t table, uint64_t hash)
 MUST_USE enum err rels_image_add(struct rels_image *m, const struct rels_row *row);
 void rels_image_free(struct rels_image *m);
 // Puts it in place as clean if the list is still cold (no row was added: as a list known to be
-// absent, until it is evicted), and frees it. ERR_DAMAGED: rows are missing.
+// absent, until it is evicted), and frees it, whatever it returns. ERR_DAMAGED: rows are missing;
+// ERR_NO_MEMORY.
 MUST_USE enum err rels_install(struct rels *r, struct rels_image *m);
 
 // Evicts clean lists not used of late until the shard's memory is at most `target` or the hand went
 // round twice. Returns bytes freed.
 uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target);
-// Empties one thinly filled slab or so; true if it may be worth calling again soon.
+// Goes on emptying thinly filled slabs, by some thousand lists or one long one; true if there is
+// more to do. It begins when more than a sixteenth of the memory of the shard's lists lies idle.
 bool rels_compact(struct rels *r, unsigned shard);
 
 // The first list of the table in this shard with hash >= from_hash that is resident: false if there

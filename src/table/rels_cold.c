@@ -89,6 +89,8 @@ uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target)
     uint64_t steps = two_rounds(s);
     while (steps && shard_bytes(s) > target) {
         steps = sweep(s, goal, steps);
+        if (shard_bytes(s) <= target)
+            break;
         shard_compact(s);
         uint64_t over = shard_bytes(s) - target; // meaningless, and not used, when at the target
         goal = over < in_use(s) ? in_use(s) - over : 0;
@@ -103,7 +105,7 @@ uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target)
 // An object in a thin slab gets a new home, if there is memory for that.
 static void *moved(struct rel_shard *s, void *object, size_t n)
 {
-    if (!object || !slab_thin(object, n))
+    if (!object || !slab_thin(&s->heap, object, n))
         return object;
     void *fresh = slab_alloc(&s->heap, n);
     if (!fresh)

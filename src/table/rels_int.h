@@ -16,7 +16,7 @@
 //                      may have a row with its low
 //          ONE         bits 6-63: the id
 //          TWO         bits 6-34 and 35-63: the ids
-//          BLOCK, LONG bits 6-48: address / 16; bits 49-62: bytes allocated / 16
+//          BLOCK, LONG bits 6-49: address / 8; bits 50-62: bytes allocated / 8
 //          bit 63      of a chunk while a change is being prepared: not in place yet
 //
 // The slots of a table in a shard are in rising order of hash. A slot's ideal place is the part of
@@ -47,9 +47,9 @@ enum word_kind { WORD_EMPTY, WORD_ONE, WORD_TWO, WORD_BLOCK, WORD_LONG, WORD_ABS
 #define WORD_STORED     32ull
 #define WORD_MARKS      (WORD_UNWRITTEN | WORD_USED)
 #define WORD_SHIFT      6
-#define WORD_ADDRESS    ((1ull << 43) - 1) // after shifting
-#define WORD_SIZE_SHIFT 49
-#define WORD_SIZE       ((1ull << 14) - 1) // after shifting
+#define WORD_ADDRESS    ((1ull << 44) - 1) // after shifting
+#define WORD_SIZE_SHIFT 50
+#define WORD_SIZE       ((1ull << 13) - 1) // after shifting
 #define WORD_NEW        (1ull << 63)
 
 #define ONE_LIMIT  (1ull << 58)
@@ -151,20 +151,20 @@ static inline enum word_kind word_kind(uint64_t word)
 
 static inline void *word_object(uint64_t word)
 {
-    return (void *)(uintptr_t)((word >> WORD_SHIFT & WORD_ADDRESS) << 4); // NOLINT: packed
+    return (void *)(uintptr_t)((word >> WORD_SHIFT & WORD_ADDRESS) << 3); // NOLINT: packed
 }
 
 // Bytes that its object was allocated with.
 static inline size_t word_size(uint64_t word)
 {
-    return (size_t)(word >> WORD_SIZE_SHIFT & WORD_SIZE) * 16;
+    return (size_t)(word >> WORD_SIZE_SHIFT & WORD_SIZE) * 8;
 }
 
 static inline uint64_t word_make(enum word_kind kind, const void *object, size_t size)
 {
     uint64_t p = (uint64_t)(uintptr_t)object;
-    VERIFY(p >> 47 == 0 && (p & 15) == 0 && size % 16 == 0 && size / 16 <= WORD_SIZE);
-    return kind | p >> 4 << WORD_SHIFT | (uint64_t)size / 16 << WORD_SIZE_SHIFT;
+    VERIFY(p >> 47 == 0 && (p & 7) == 0 && size % 8 == 0 && size / 8 <= WORD_SIZE);
+    return kind | p >> 3 << WORD_SHIFT | (uint64_t)size / 8 << WORD_SIZE_SHIFT;
 }
 
 static inline uint64_t word_first(uint64_t word)

@@ -33,7 +33,7 @@ struct rel_long *long_new(struct rel_shard *s, uint64_t *word)
     if (!l)
         return NULL;
     *l = (struct rel_long){0};
-    *word = word_make(WORD_LONG, l, slab_usable(l, sizeof *l));
+    *word = word_make(WORD_LONG, l, slab_size(&s->heap, l, sizeof *l));
     return l;
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 enum {
-    TESTS = 8,        // a decoded id costs an eighth of a test
+    TESTS = 2,        // for so many ids a block is not decoded
     INLINE_BYTES = 32 // of a block of two ids
 };
 
@@ -17,6 +17,8 @@ struct walk {
     const struct rel_long *l;
     struct long_at at;
     uint8_t inlined[INLINE_BYTES];
+    const uint8_t *decoded; // the block that lies decoded in `ids`, or NULL
+    uint64_t ids[IDS_BLOCK];
 };
 
 static void walk_load(struct walk *w)
@@ -38,6 +40,7 @@ static void walk_init(struct walk *w, struct rels *r, uint32_t table, uint64_t h
     w->end = true;
     w->next = 0;
     w->l = NULL;
+    w->decoded = NULL;
     w->count = slot ? word_count(slot->word) : 0;
     if (w->count == 0)
         return;
@@ -212,26 +215,29 @@ static enum err emit(struct combining *c, const uint64_t *ids, size_t n, bool ha
     return ERR_OK;
 }
 
-// Those of the ids that are in a block (keep), or are not, to `out`, which may be `ids`.
-static size_t narrow_block(struct combining *c, const uint8_t *block, const uint64_t *ids, size_t n,
+// Those of the ids that are in the present chunk (keep), or are not, to `out`, which may be `ids`.
+static size_t narrow_chunk(struct combining *c, struct walk *w, const uint64_t *ids, size_t n,
                            bool keep, uint64_t *out)
 {
-    size_t count = ids_count(block);
-    if (count > IDS_BLOCK || n * TESTS < count) {
+    size_t count = ids_count(w->block);
+    if (count > IDS_BLOCK || (n <= TESTS && w->decoded != w->block)) {
         c->looked += n;
         size_t kept = 0;
         for (size_t i = 0; i < n; i++) {
             uint64_t id = ids[i];
             out[kept] = id;
-            kept += ids_contains(block, id, NULL) == keep;
+            kept += ids_contains(w->block, id, NULL) == keep;
         }
         return kept;
     }
-    c->looked += count;
-    uint64_t others[IDS_BLOCK];
-    (void)ids_decode(block, others, NULL);
-    return keep ? ids_intersect_runs(ids, n, others, count, out)
-                : ids_minus_runs(ids, n, others, count, out);
+    if (w->decoded != w->block) {
+        c->looked += count;
+        (void)ids_decode(w->block, w->ids, NULL);
+        w->decoded = w->block;
+    }
+    c->looked += n;
+    return keep ? ids_intersect_runs(ids, n, w->ids, count, out)
+                : ids_minus_runs(ids, n, w->ids, count, out);
 }
 
 // Leaves of rising ids those that are in the list (keep), or are not.
@@ -243,7 +249,7 @@ static size_t narrow(struct combining *c, struct walk *w, uint64_t *ids, size_t 
     for (size_t i = 0; i < n;) {
         walk_reach(w, ids[i]);
         size_t k = w->end ? n - i : ids_below(ids + i, n - i, w->next);
-        kept += narrow_block(c, w->block, ids + i, k, keep, ids + kept);
+        kept += narrow_chunk(c, w, ids + i, k, keep, ids + kept);
         i += k;
     }
     return kept;

@@ -22,12 +22,19 @@ struct __attribute__((aligned(64))) slab {
 };
 _Static_assert(sizeof(struct slab) == 64, "a slab's header is one cache line");
 
-enum { MAX_OBJECTS = 256 };  // in one slab: (4096 - 64) / 16 = 252
+enum { MAX_OBJECTS = 512 };  // in one slab: (4096 - 64) / 8 = 504
 enum { LARGE_HEADER = 16 };  // what malloc keeps beside an object, about
 enum { COMPACT_LOOKS = 16 }; // slabs examined for the thinnest
 
-static unsigned class_of(size_t n)
+enum {
+    FINE_MOST = 256, // bytes up to which a fine heap goes by 8
+    FINE_FIRST = 88, // its classes for those
+};
+
+static unsigned class_of(const struct slab_heap *h, size_t n)
 {
+    if (h->fine && n <= FINE_MOST)
+        return FINE_FIRST + (n ? (unsigned)((n - 1) / 8) : 0);
     if (n <= 1024)
         return n ? (unsigned)((n - 1) / 16) : 0;
     unsigned octave = 63 - (unsigned)__builtin_clzll(n - 1) - 10; // 0: (1024, 2048]
@@ -36,15 +43,17 @@ static unsigned class_of(size_t n)
 
 static size_t class_size(unsigned class)
 {
+    if (class >= FINE_FIRST)
+        return 8 * (size_t)(class - FINE_FIRST + 1);
     if (class < 64)
-        return 16 * (class + 1);
+        return 16 * ((size_t) class + 1);
     unsigned octave = (class - 64) / 8;
     return ((size_t)1024 << octave) + ((size_t)128 << octave) * ((class - 64) % 8 + 1);
 }
 
 static enum pool_kind class_kind(unsigned class)
 {
-    return class < 16 ? POOL_4K : class < 64 ? POOL_16K : POOL_64K;
+    return class < 16 || class >= FINE_FIRST ? POOL_4K : class < 64 ? POOL_16K : POOL_64K;
 }
 
 static struct slab *slab_of(const void *object, unsigned class)
@@ -88,6 +97,11 @@ void slab_heap_init(struct slab_heap *h, struct pool *pool)
     *h = (struct slab_heap){.pool = pool};
 }
 
+void slab_heap_init_fine(struct slab_heap *h, struct pool *pool)
+{
+    *h = (struct slab_heap){.pool = pool, .fine = true};
+}
+
 static struct slab *slab_new(struct slab_heap *h, unsigned class)
 {
     enum pool_kind kind = class_kind(class);
@@ -116,7 +130,7 @@ static void *large_alloc(struct slab_heap *h, size_t n)
     void *object = malloc(n);
     if (!object)
         return NULL;
-    size_t size = slab_usable(object, n);
+    size_t size = slab_size(h, object, n);
     h->bytes += size;
     h->used += size;
     h->large++;
@@ -127,7 +141,7 @@ void *slab_alloc(struct slab_heap *h, size_t n)
 {
     if (n > SLAB_MAX)
         return large_alloc(h, n);
-    unsigned class = class_of(n);
+    unsigned class = class_of(h, n);
     size_t size = class_size(class);
     struct slab *s = h->room[class];
     if (!s && !(s = slab_new(h, class)))
@@ -150,7 +164,7 @@ void *slab_alloc(struct slab_heap *h, size_t n)
 
 void slab_free(struct slab_heap *h, void *object, size_t n)
 {
-    size_t size = slab_usable(object, n);
+    size_t size = slab_size(h, object, n);
     h->used -= size;
     if (n > SLAB_MAX) {
         h->bytes -= size;
@@ -158,7 +172,7 @@ void slab_free(struct slab_heap *h, void *object, size_t n)
         free(object);
         return;
     }
-    struct slab *s = slab_of(object, class_of(n));
+    struct slab *s = slab_of(object, class_of(h, n));
     VERIFY(s->used > 0);
     memcpy(object, &s->free_at, sizeof s->free_at);
     s->free_at = (uint32_t)((uint8_t *)object - (uint8_t *)s);
@@ -179,16 +193,23 @@ void slab_free(struct slab_heap *h, void *object, size_t n)
     }
 }
 
+static const struct slab_heap coarse;
+
 bool slab_same(size_t n, size_t m)
 {
-    return n <= SLAB_MAX && m <= SLAB_MAX && class_of(n) == class_of(m);
+    return n <= SLAB_MAX && m <= SLAB_MAX && class_of(&coarse, n) == class_of(&coarse, m);
+}
+
+size_t slab_size(const struct slab_heap *h, void *object, size_t n)
+{
+    if (n <= SLAB_MAX)
+        return class_size(class_of(h, n));
+    return malloc_usable_size(object) + LARGE_HEADER;
 }
 
 size_t slab_usable(void *object, size_t n)
 {
-    if (n <= SLAB_MAX)
-        return class_size(class_of(n));
-    return malloc_usable_size(object) + LARGE_HEADER;
+    return slab_size(&coarse, object, n);
 }
 
 // The thinnest of the first few slabs of a class whose objects fit in the others' room, or NULL.
@@ -293,9 +314,9 @@ bool slab_thin_begin(struct slab_heap *h)
     return h->thin;
 }
 
-bool slab_thin(const void *object, size_t n)
+bool slab_thin(const struct slab_heap *h, const void *object, size_t n)
 {
-    return n <= SLAB_MAX && slab_of(object, class_of(n))->draining;
+    return n <= SLAB_MAX && slab_of(object, class_of(h, n))->draining;
 }
 
 void slab_thin_end(struct slab_heap *h)

@@ -162,7 +162,7 @@ def test_import_and_export(rel, tmp_path):
     assert sorted(exported(rel, "b", "--reverse")) == sorted({(b, a) for a, b in pairs})
     said(rel("import", "c", "-", stdin=to.read_bytes()), USAGE)  # pairs are no lines
     r = said(rel("import", "c", "-", "--format", "pairs", stdin=to.read_bytes()), OK)
-    assert b"standard input: if this is interrupted, it begins anew" in r.stderr
+    assert b"standard input: if it is interrupted, this cannot go on where it was" in r.stderr
     assert sorted(exported(rel, "c")) == sorted(set(pairs))
     said(rel("export", "none"), NO, b"")
     said(rel("export", "b", tmp_path / "no" / "where"), FAILED)

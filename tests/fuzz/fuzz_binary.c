@@ -29,6 +29,7 @@ static void world_open(struct world *w)
 {
     static const uint8_t five[8] = {5};
     w->commit = fake_commit_new();
+    fake_commit_apart(w->commit);
     fake_commit_set(w->commit, slice_str("a"), VALUE_STRING, slice_str("text"), 1);
     fake_commit_set(w->commit, slice_str("n"), VALUE_INT, slice_of(five, 8), 3);
     fake_commit_set(w->commit, slice_str("cold"), VALUE_BYTES, slice_str("ice"), 7);

@@ -43,6 +43,7 @@ struct commit {
     enum err fail;
     enum err fetch_result;
     bool defer;
+    bool apart; // see fake_commit_apart
     struct todo todo[64];
     size_t todos;
     const char *why;
@@ -53,6 +54,11 @@ struct commit {
 struct fake_logs *fake_commit_logs(struct commit *c)
 {
     return c->logs;
+}
+
+void fake_commit_apart(struct commit *c)
+{
+    c->apart = true;
 }
 
 struct fake_rels *fake_commit_rels(struct commit *c)
@@ -317,8 +323,8 @@ static void apply(struct commit *c, struct txn *t, size_t i)
     if (relates(op)) {
         fake_rels_apply(c->rels, op->edit, op->kind == TXN_RELATE);
         op->number = (int64_t)op->edit->changed;
-        // As if each group were a transaction: an edge may join them as it likes.
-        c->seq += op->edit->count - 1;
+        if (c->apart)
+            c->seq += op->edit->count - 1;
         return;
     }
     struct entry *e = find(c, op->k.key, false);

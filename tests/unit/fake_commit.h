@@ -23,6 +23,8 @@ void fake_commit_readonly(struct commit *c, const char *why);
 // Writes without a check, for a test's setup.
 void fake_commit_set(struct commit *c, struct slice key, enum value_type type, struct slice value,
                      uint64_t version);
+// Each group of an edit counts as a transaction of its own: an edge may join them as it likes.
+void fake_commit_apart(struct commit *c);
 uint64_t fake_commit_seq(const struct commit *c);
 
 #endif

@@ -3,6 +3,7 @@
 void enter(struct room *r)
 {
     r->commit = fake_commit_new();
+    fake_commit_apart(r->commit);
     struct binary_options o = {
         .commit = r->commit, .max_key = 100, .max_value = 1000, .max_request = 20000000};
     assert_ok(binary_new(&r->binary, &o));

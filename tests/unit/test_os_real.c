@@ -125,6 +125,17 @@ static void directories(void **state)
     assert_ok(os_close(os, fd));
     assert_ok(os_rename(os, at("b"), at("a")));
     assert_err(os_rename(os, at("b"), at("a")), ERR_MISSING);
+    assert_err(os_rename_new(os, at("a"), at("a")), ERR_EXISTS);
+    assert_err(os_rename_new(os, at("a"), at("d")), ERR_EXISTS);
+    assert_ok(os_rename_new(os, at("a"), at("b")));
+    assert_err(os_rename_new(os, at("a"), at("c")), ERR_MISSING);
+    assert_ok(os_rename(os, at("b"), at("a")));
+    struct os_stat st;
+    assert_ok(os_stat(os, at("a"), &st));
+    assert_true(!st.is_dir && st.size == 0);
+    assert_ok(os_stat(os, at("d"), &st));
+    assert_true(st.is_dir);
+    assert_err(os_stat(os, at("b"), &st), ERR_MISSING);
     assert_ok(os_sync_dir(os, dir));
     assert_err(os_sync_dir(os, at("none")), ERR_MISSING);
     assert_ok(os_list(os, dir, count_name, &seen));

@@ -182,6 +182,17 @@ static void directories_name_files(void **state)
     assert_err(os_rename(os, "d/a", "d/b"), ERR_MISSING);
     assert_err(os_rename(os, "d/b", "b"), ERR_UNSUPPORTED);
     assert_ok(os_rename(os, "d/b", "d/b"));
+    assert_err(os_rename_new(os, "d/b", "d/b"), ERR_EXISTS);
+    assert_ok(os_rename_new(os, "d/b", "d/a"));
+    assert_err(os_rename_new(os, "d/b", "d/c"), ERR_MISSING);
+    assert_ok(os_rename(os, "d/a", "d/b"));
+    struct os_stat st;
+    assert_ok(os_stat(os, "d", &st));
+    assert_true(st.is_dir);
+    assert_ok(os_stat(os, "d/b", &st));
+    assert_true(!st.is_dir && st.size == 3);
+    assert_err(os_stat(os, "d/a", &st), ERR_MISSING);
+    assert_err(os_stat(os, "d/b/x", &st), ERR_IO);
     assert_ok(os_close(os, open_file(s, "d/c", OS_WRITE | OS_CREATE)));
     assert_ok(os_rename(os, "d/b", "d/c")); // replaces
     char names[100] = "";

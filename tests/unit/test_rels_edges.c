@@ -495,7 +495,7 @@ static void test_eviction(void **state)
     struct rels_stats after = stats(r, 0);
     assert_int_equal(before.bytes + before.slot_bytes - freed, after.bytes + after.slot_bytes);
     assert_true(after.bytes + after.slot_bytes <= target * RELS_SHARDS);
-    assert_in_range(after.lists, N / 4, N / 2); // and not many more than necessary
+    assert_in_range(after.lists, N / 5, N / 2); // and not many more than necessary
     assert_int_equal(after.evictions, N - after.lists);
     unsigned cold = 0;
     for (uint64_t from = 0; from < N; from++) {
@@ -594,8 +594,8 @@ static void test_compaction(void **state)
     assert_int_equal(before.members, after.members);
     assert_int_equal(before.used, after.used);
     // What is left idle is a slab or less of each class that is in use.
-    assert_true(before.bytes - before.used > RELS_SHARDS * 24576);
-    assert_true(after.bytes - after.used < RELS_SHARDS * 16384);
+    assert_true(before.bytes - before.used > RELS_SHARDS * 30000);
+    assert_true(after.bytes - after.used < RELS_SHARDS * 24576);
     rnd = 8;
     for (unsigned i = 0; i < LISTS * IDS; i++) {
         uint64_t from = next_random(&rnd) % LISTS, id = next_random(&rnd) >> 40;

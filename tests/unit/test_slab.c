@@ -49,6 +49,29 @@ static void sizes_waste_little(void **state)
     pool_free(pool);
 }
 
+static void fine_sizes_waste_less(void **state)
+{
+    struct pool *pool = pool_new();
+    assert_non_null(pool);
+    struct slab_heap h;
+    slab_heap_init_fine(&h, pool);
+    size_t before = 0;
+    for (size_t n = 1; n <= SLAB_MAX; n++) {
+        uint8_t *p = slab_alloc(&h, n);
+        assert_non_null(p);
+        memset(p, 0xa5, n);
+        size_t usable = slab_size(&h, p, n);
+        assert_true(usable >= n && usable >= before && usable % 8 == 0);
+        assert_true(usable - n < (n <= 256 ? 8 : n <= 1024 ? 16 : n / 8));
+        assert_int_equal((uintptr_t)p % 8, 0);
+        assert_true(h.used == usable && h.bytes == usable + 64);
+        slab_free(&h, p, usable); // its own size will do as well
+        assert_true(h.used == 0 && h.bytes == 0);
+        before = usable;
+    }
+    pool_free(pool);
+}
+
 enum { OBJECTS = 20000 };
 
 struct object {
@@ -190,6 +213,57 @@ static void compaction_gives_slabs_back(void **state)
     free(s);
 }
 
+// Thin slabs are emptied by who knows the objects only; some of them stay.
+static void thin_slabs_are_emptied(void **state)
+{
+    uint64_t rnd = test_seed();
+    struct stand *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    struct pool *pool = pool_new();
+    slab_heap_init_fine(&s->h, pool);
+    assert_false(slab_thin_begin(&s->h));
+    slab_thin_end(&s->h);
+    for (unsigned id = 0; id < OBJECTS; id++) {
+        s->all[id] = (struct object){.n = id % 3 ? 20 : id % 2 ? 300 : 2100};
+        s->all[id].p = slab_alloc(&s->h, s->all[id].n);
+        assert_non_null(s->all[id].p);
+        memcpy(s->all[id].p, &id, sizeof id);
+    }
+    assert_false(slab_thin_begin(&s->h)); // all are full but the last
+    for (unsigned id = 0; id < OBJECTS; id++)
+        if (next_random(&rnd) % 10 < 6) {
+            slab_free(&s->h, s->all[id].p, s->all[id].n);
+            s->all[id].p = NULL;
+        }
+    uint64_t used = s->h.used;
+    assert_true(s->h.bytes > used * 2);
+    for (s->refuse = 3;; s->refuse = 0) {
+        assert_true(slab_thin_begin(&s->h));
+        uint64_t bytes = s->h.bytes;
+        for (unsigned id = 0; id < OBJECTS; id++) {
+            struct object *o = &s->all[id];
+            if (o->p && slab_thin(&s->h, o->p, o->n))
+                move(s, o->p);
+            assert_true(!o->p || s->refuse || !slab_thin(&s->h, o->p, o->n));
+        }
+        slab_thin_end(&s->h);
+        assert_true(s->h.used == used && s->h.bytes <= bytes);
+        if (!s->refuse)
+            break;
+    }
+    assert_true(s->moved > 0);
+    assert_true(s->h.bytes < used + used / 16 + (3 << 16));
+    for (unsigned id = 0; id < OBJECTS; id++) {
+        if (!s->all[id].p)
+            continue;
+        assert_memory_equal(s->all[id].p, &id, sizeof id);
+        slab_free(&s->h, s->all[id].p, s->all[id].n);
+    }
+    assert_true(s->h.bytes == 0);
+    pool_free(pool);
+    free(s);
+}
+
 static void memory_goes_back_to_the_kernel(void **state)
 {
     enum { COUNT = 200000 };
@@ -224,8 +298,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_waste_little),
+        cmocka_unit_test(fine_sizes_waste_less),
         cmocka_unit_test(objects_keep_their_bytes),
         cmocka_unit_test(compaction_gives_slabs_back),
+        cmocka_unit_test(thin_slabs_are_emptied),
         cmocka_unit_test(memory_goes_back_to_the_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
