@@ -624,6 +624,7 @@ static void test_dep(void **state)
     assert_int_equal(commit_keyspace_create(f->c, n.keyspace, &p, &created, &made, &msg), ERR_OK);
     assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
     assert_int_equal(dep, made);
+    log_page_release(&page);
     assert_int_equal(commit_log_meta(f->c, &n, &meta, &dep, &msg), ERR_MISSING);
     assert_int_equal(dep, made);
     assert_int_equal(commit_log_flush(f->c, &n, &dep, &msg), ERR_OK);
@@ -636,6 +637,7 @@ static void test_dep(void **state)
     assert_int_equal(commit_flush(f->c), ERR_OK);
     assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
     assert_int_equal(dep, 0);
+    log_page_release(&page);
 }
 
 static void woken(void *arg)
