@@ -253,6 +253,7 @@ static void block_dirty(const struct change *c, struct rel_slot *slot)
     c->t->dirty += !(was & WORD_DIRTY);
     if (was & WORD_UNWRITTEN)
         return;
+    c->s->clean--;
     c->t->unwritten += list_weight(slot->word);
     c->s->unwritten += list_weight(slot->word);
 }
