@@ -226,8 +226,12 @@ static void parse(struct options *o, int argc, char **argv)
         {"--warmup", &o->warmup_ms, 1, 3600000},
     };
     bool bad = argc % 2 == 0, op = false;
-    *o = (struct options){
-        .lists = 1000000, .members = 100, .ids = 10000000, .duration_ms = 5000, .warmup_ms = 1000};
+    *o = (struct options){.lists = 1000000,
+                          .members = 100,
+                          .ids = 10000000,
+                          .parts = 1,
+                          .duration_ms = 5000,
+                          .warmup_ms = 1000};
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *option = argv[i], *value = argv[i + 1];
         bool known = false;
