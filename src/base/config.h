@@ -51,7 +51,7 @@
     X(tier, min_bytes, SIZE, "1m", 1024, 1073741824,                                             \
       "bytes of a log that are moved at once, if it has so many")                                \
     X(tier, max_age, TIME, "1h", 0, 315360000000000, "how long less of a log waits to be moved") \
-    X(tier, local_bytes, SIZE, "0", 0, 1099511627776,                                            \
+    X(tier, local_bytes, SIZE, "64k", 0, 1099511627776,                                          \
       "bytes of a log's newest records that stay here too")                                      \
     X(tier, local_age, TIME, "0", 0, 315360000000000,                                            \
       "records younger than this stay here too; 0 none for that")                                \
@@ -108,6 +108,9 @@ const char *config_text(const struct config *c, enum config_id id);
 uint64_t config_number(const struct config *c, enum config_id id);
 // True if a CHOICE is set to `value`.
 bool config_is(const struct config *c, enum config_id id, const char *value);
+// A number of bytes as SIZE takes it, "64k". ERR_INVALID, ERR_OVERFLOW.
+MUST_USE
+enum err config_size(const char *text, uint64_t *bytes);
 // Prints every key with its help, range, flag, variable and default, as a valid INI file: for
 // --help. Returns ERR_IO if `file` (a FILE *) fails.
 MUST_USE

@@ -7,6 +7,7 @@
 #include "commit/log.h"
 #include "server/offline_int.h"
 #include "server/serve.h"
+#include "tier/tier.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -109,6 +110,7 @@ static void free_data(struct data *d)
     pthread_mutex_destroy(&d->lock);
     pthread_cond_destroy(&d->done);
     buf_release(&d->page);
+    tier_free(d->tier);
     config_free(d->config);
     free(d);
 }
@@ -132,7 +134,13 @@ static enum err open_data(void **data, const char *dir, bool create, struct errm
         return e;
     }
     log_set_level(LOG_WARN);
+    if ((e = serve_tier(d->config, os_real(), &d->tier, msg))) {
+        free_data(d);
+        return e;
+    }
     serve_commit_options(d->config, os_real(), &o);
+    if (d->tier) // read from, never moved to
+        o.tier = tier_hook(d->tier);
     // Here the server's limits would only keep what was stored under other limits from coming back.
     o.max_key = LIMIT_KEY_HARD;
     o.max_value = LIMIT_VALUE_HARD - 1;

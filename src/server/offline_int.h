@@ -6,9 +6,12 @@
 #include "commit/commit.h"
 #include <pthread.h>
 
+struct tier;
+
 // A data directory opened by this process alone.
 struct data {
     struct config *config;
+    struct tier *tier; // NULL: none
     struct commit *commit;
     struct buf page; // of a relation's list, given last
     // A call that waits for the commit room's threads.

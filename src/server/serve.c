@@ -1,13 +1,14 @@
 // Starting and stopping, in order:
 //
-//   config (defaults, file, environment, flags) -> data directory and recovery -> loops and
-//   listeners
-//   -> "listening ..." and "ready" on standard output -> a signal -> stop accepting, drain, close
-//   the loops -> checkpoint, orderly close of the log -> exit 0
+//   config (defaults, file, environment, flags) -> the tier's store of objects, if one is set ->
+//   data directory and recovery -> loops and listeners -> the tier's mover -> "listening ..." and
+//   "ready" on standard output -> a signal -> stop accepting, drain, close the loops -> the mover
+//   ends -> checkpoint, orderly close of the log -> exit 0
 //
 // Threads: this one waits for signals; the loops (net/), the log's flusher and its preallocator
-// (wal/), the housekeeper and the readers (commit/), RocksDB's own. Standard output has the lines a
-// script waits for; everything else goes to the log on standard error.
+// (wal/), the housekeeper and the readers (commit/), the mover (tier/), RocksDB's and the store of
+// objects' own. Standard output has the lines a script waits for; everything else goes to the log
+// on standard error.
 #include "server/serve.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -29,6 +30,8 @@
 
 enum { EXIT_USAGE = 2, EXIT_BROKEN = 3 };
 enum { DRAIN_MS = 5000 };
+// Who waits for the tier's objects may keep one of few readers, or the end of the process, waiting.
+enum { TIER_RETRY_MS = 10000 };
 
 struct server {
     struct os *os;
@@ -142,6 +145,7 @@ enum err serve_tier(const struct config *c, struct os *os, struct tier **t, stru
                     .kind = *dir ? OBJECT_DIRECTORY : OBJECT_S3,
                     .prefix = config_text(c, CONFIG_s3_object_prefix),
                     .dir = dir,
+                    .retry_ms = TIER_RETRY_MS,
                     .s3 = {.bucket = bucket,
                            .endpoint = config_text(c, CONFIG_s3_endpoint),
                            .region = config_text(c, CONFIG_s3_region),

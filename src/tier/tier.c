@@ -288,7 +288,8 @@ static enum err compare(struct tier *t, const struct move *m, struct errmsg *msg
         (void)err_set(msg, e, "%s", err_text(e));
     if (!e && m->count)
         e = tier_read(t, &m->name, m->first, m->end - 1, &there, msg);
-    if (!e && !slice_equal(buf_slice(&here), buf_slice(&there)))
+    // What does not fit is longer than what is here.
+    if (e == ERR_TOO_BIG || (!e && !slice_equal(buf_slice(&here), buf_slice(&there))))
         e = err_set(msg, ERR_DAMAGED,
                     "objects have other records from offset %" PRIu64 " on: the prefix is not this "
                     "server's alone",
@@ -422,8 +423,11 @@ static void *mover_main(void *arg)
     while (!stopping(t) && !atomic_load(&t->fenced)) {
         struct errmsg msg = {""};
         size_t moved;
+        uint64_t failures = atomic_load(&t->failures);
         enum err e = tier_run(t, t->commit, &moved, &msg);
-        wait = !e ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
+        // Also where only logs that fail for reasons of their own are left.
+        bool bad = e || (moved == 0 && atomic_load(&t->failures) != failures);
+        wait = !bad ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
         if (e == ERR_CONFLICT)
             log_event(LOG_ERROR, "tier-fenced", "error=%s", log_quote(msg.text));
         else

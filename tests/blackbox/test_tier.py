@@ -1,19 +1,27 @@
 """Tiering into a directory: logs move to objects in the background, their bytes go from here, and
 nobody who reads, seeks, tails, trims or deletes sees a difference; through kills, too."""
+import json
+import os
 import pathlib
 import random
 import re
 import shutil
 import struct
+import subprocess
+import sys
 import time
 import urllib.request
 
 import pytest
 
-from conftest import Binary, Refused
+from conftest import VARVE, Binary, Refused
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "s3"))
+from tiny_s3 import TinyS3  # noqa: E402
 
 FLAGS = ("--tier-min-bytes", "64k", "--tier-max-age", "300ms", "--tier-interval", "50ms",
-         "--storage-checkpoint-interval", "150ms", "--storage-memory-limit", "64m")
+         "--storage-checkpoint-interval", "150ms", "--storage-memory-limit", "64m",
+         "--tier-local-bytes", "0")
 
 
 def metric(server, name):
@@ -252,6 +260,71 @@ def test_a_second_server_stops_the_first(tiered, start):
     until(lambda: metric(server, "varve_tier_fenced") == 1 or stored_records(objects) >= 1000,
           "one of the two to be fenced")
     assert list(c.log_all(b"ks", b"a"))[500:] == rows  # nothing is lost here
+
+
+def test_longer_records_of_another_server(tiered, start):
+    """What objects have of a log by the same name is told apart, however long it is."""
+    server, objects = tiered
+    for s, data in ((server, b"long" * 100), (start("--tier-dir", str(objects), *FLAGS, name="other"), b"short")):
+        c = Binary(s.port("binary"))
+        c.log_create(b"ks")
+        c.log_append(b"ks", b"a", [data])
+        if s is server:
+            until(lambda: stored_records(objects) == 1, "the record in objects")
+            s.stop()
+    until(lambda: metric(s, "varve_tier_failures_total") > 0, "the other one to see it")
+    assert "objects have other records from offset 1 on" in s.log()
+    assert c.log_read(b"ks", b"a")["records"][0][3] == b"short"
+
+
+def test_dump_of_a_directory(tiered):
+    """Without a server the records come from objects too, if it is told where they are."""
+    server, objects = tiered
+    c = Binary(server.port("binary"))
+    c.log_create(b"ks")
+    want = [(i + 1, "record %d" % i * 50) for i in range(2000)]
+    for i in range(0, 2000, 500):
+        c.log_append(b"ks", b"a", [data.encode() for _, data in want[i:i + 500]])
+    moved(server, objects, 2000)
+    server.stop()
+    words = [VARVE, "dump", "--data", str(server.data)]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "VARVE_TIER_DIR": str(objects)})
+    assert told.returncode == 0, told.stderr
+    rows = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(r["offset"], r["record"]) for r in rows if r.get("log") == "a"] == want
+    untold = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert untold.returncode == 3 and "none is configured" in untold.stderr
+
+
+def test_s3(start, tmp_path):
+    """The same with S3, configured by a file. While it answers nothing but errors what is only there cannot be
+    read; appends go on, for a log's end is here; and no secret is told to the log."""
+    with TinyS3() as s3:
+        config = tmp_path / "varve.conf"
+        config.write_text(f"[s3]\nbucket_name = varve\nobject_prefix = logs/\nendpoint = {s3.endpoint}\n"
+                          "path_style = true\nuse_default_credentials = false\naccess_key = test\n"
+                          "secret_key = testtest\n")
+        server = start("--config", str(config), *FLAGS, "--tier-local-bytes", "32k", "--log-level", "debug")
+        c = Binary(server.port("binary"))
+        c.log_create(b"ks")
+        rnd = random.Random(8)
+        want = fill(c, b"a", rnd, 2000)
+        until(lambda: metric(server, "varve_tier_dropped_total") > 0, "bytes that go from here")
+        assert "logs/ks_config.ini" in s3.objects
+        server.stop()
+        server.start()
+        c = Binary(server.port("binary"))
+        s3.fail("status", lambda r: True, (403, "AccessDenied"), times=1 << 30)
+        with pytest.raises(Refused, match="cannot read the log"):
+            c.log_read(b"ks", b"a")
+        assert c.log_append(b"ks", b"a", [b"more" * 20000])["first"] == 2001
+        assert c.log_read(b"ks", b"a", backwards=True, size=1)["records"][0][0] == 2001
+        until(lambda: metric(server, "varve_tier_failures_total") > 0, "the mover to fail")
+        s3.faults.clear()
+        same_everywhere(c, b"a", want + c.log_read(b"ks", b"a", backwards=True, size=1)["records"], rnd)
+        assert "AccessDenied" in server.log()
+        assert "testtest" not in server.log() and "Signature=" not in server.log()
 
 
 def test_bad_settings(start, tmp_path):
