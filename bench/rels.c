@@ -2,12 +2,13 @@
 // (table/rels.h), without a network and without a log.
 //
 //     varve-rels --op get|intersect [--lists N] [--members N] [--most N] [--ids N]
-//                [--duration MS] [--warmup MS]
+//                [--parts N] [--duration MS] [--warmup MS]
 //
 // Makes lists of `members` ids each, with --most of so many up to that, evenly spread; ids are
-// random below --ids, or any of 64 bits where that is 0. get reads whole random lists in batches of
-// 128, brought near beforehand as the server does with pipelined requests: a request is a list, a
-// latency that of a batch. intersect does so with lists 0 and 1. One thread.
+// random below --ids, or any of 64 bits where that is 0. With --parts each list is made in so many
+// additions of ids from all over it, as a server is told of a long list. get reads whole random
+// lists in batches of 128, brought near beforehand as the server does with pipelined requests: a
+// request is a list, a latency that of a batch. intersect does so with lists 0 and 1. One thread.
 //
 // Prints one JSON object with the names of `varve bench --json`, an object being a member that came
 // out, and what memory the lists take: "lists", "members", "block_bytes" (their heads and what lies
@@ -25,7 +26,7 @@ enum { BATCH = 128, MOST = 10000000 };
 
 struct options {
     bool intersect;
-    uint64_t lists, members, most, ids, duration_ms, warmup_ms;
+    uint64_t lists, members, most, ids, parts, duration_ms, warmup_ms;
 };
 
 struct run {
@@ -33,6 +34,7 @@ struct run {
     struct rels *r;
     uint64_t random;
     uint64_t *out; // room for the largest list
+    uint64_t *part;
     struct buf both;
     size_t common; // members of lists 0 and 1; SIZE_MAX: not known yet
     struct histogram latency;
@@ -93,20 +95,34 @@ static size_t size_of(const struct run *r, uint64_t list)
     return r->o.members + list % (r->o.most - r->o.members + 1);
 }
 
+// r->out, n ids, becomes the list.
+static void add(struct run *r, uint64_t hash, size_t n)
+{
+    size_t parts = r->o.parts, all = 0;
+    for (size_t first = 0; first < parts && first < n; first++) {
+        size_t count = 0, added;
+        for (size_t i = first; i < n; i += parts)
+            r->part[count++] = r->out[i];
+        rels_lock(r->r, rels_shard(hash));
+        enum err e = rels_add(r->r, 0, hash, r->part, NULL, count, r->part, NULL, &added);
+        rels_unlock(r->r, rels_shard(hash));
+        VERIFY(e == ERR_OK && added == count);
+        all += added;
+    }
+    VERIFY(all == n);
+}
+
 static void fill(struct run *r)
 {
     const uint64_t secret[4] = {1, 2, 3, 4};
     r->r = rels_new(secret, true);
     r->out = malloc(r->o.most * sizeof *r->out);
-    VERIFY(r->r && r->out && rels_table(r->r, 0, false) == ERR_OK);
+    r->part = malloc(r->o.most * sizeof *r->part);
+    VERIFY(r->r && r->out && r->part && rels_table(r->r, 0, false) == ERR_OK);
     for (uint64_t list = 0; list < r->o.lists; list++) {
-        uint64_t hash = rels_hash(r->r, list);
-        size_t n = size_of(r, list), added;
+        size_t n = size_of(r, list);
         random_ids(r, r->out, n);
-        rels_lock(r->r, rels_shard(hash));
-        enum err e = rels_add(r->r, 0, hash, r->out, NULL, n, r->out, NULL, &added);
-        rels_unlock(r->r, rels_shard(hash));
-        VERIFY(e == ERR_OK && added == n);
+        add(r, rels_hash(r->r, list), n);
     }
 }
 
@@ -204,16 +220,18 @@ static void parse(struct options *o, int argc, char **argv)
         uint64_t *to;
         uint64_t min, max;
     } numbers[] = {
-        {"--lists", &o->lists, 1, 1000000000},
-        {"--members", &o->members, 1, MOST},
-        {"--most", &o->most, 1, MOST},
-        {"--ids", &o->ids, 0, UINT64_MAX},
-        {"--duration", &o->duration_ms, 1, 3600000},
+        {"--lists", &o->lists, 1, 1000000000},   {"--members", &o->members, 1, MOST},
+        {"--most", &o->most, 1, MOST},           {"--ids", &o->ids, 0, UINT64_MAX},
+        {"--parts", &o->parts, 1, MOST},         {"--duration", &o->duration_ms, 1, 3600000},
         {"--warmup", &o->warmup_ms, 1, 3600000},
     };
     bool bad = argc % 2 == 0, op = false;
-    *o = (struct options){
-        .lists = 1000000, .members = 100, .ids = 10000000, .duration_ms = 5000, .warmup_ms = 1000};
+    *o = (struct options){.lists = 1000000,
+                          .members = 100,
+                          .ids = 10000000,
+                          .parts = 1,
+                          .duration_ms = 5000,
+                          .warmup_ms = 1000};
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *option = argv[i], *value = argv[i + 1];
         bool known = false;
@@ -232,8 +250,9 @@ static void parse(struct options *o, int argc, char **argv)
     }
     o->most = o->most > o->members ? o->most : o->members;
     if (bad || !op || (o->intersect && o->lists < 2) || (o->ids && o->ids < 2 * o->most)) {
-        (void)fprintf(stderr, "usage: varve-rels --op get|intersect [--lists N] [--members N] "
-                              "[--most N] [--ids N]\n       [--duration MS] [--warmup MS]\n");
+        (void)fprintf(stderr,
+                      "usage: varve-rels --op get|intersect [--lists N] [--members N] "
+                      "[--most N] [--ids N]\n       [--parts N] [--duration MS] [--warmup MS]\n");
         exit(2);
     }
 }
@@ -252,6 +271,7 @@ int main(int argc, char **argv)
     report(&r, now_ns() - begin, cpu_us() - cpu);
     buf_release(&r.both);
     free(r.out);
+    free(r.part);
     rels_free(r.r);
     return 0;
 }

@@ -103,11 +103,12 @@ def lists_intersect(bench):
                     value <= 2 if judged else None,
                     f"one connection; server CPU {number(cpu)} ms, "
                     f"{number(side.median('objects') / side.median('rate'))} members come out")
-        inside = bench.side(f"varve in process: {what}")
-        inside.rounds.append(tool_run(bench, "varve-rels", "--op", "intersect", "--lists", 2,
-                                      "--members", members, "--ids", ids))
-        bench.check("the same in process, median", inside.median("p50") / 1000, "ms", "", None,
-                    "", None, "the table, one thread")
+        for made, parts in (("made in 100 additions", 100), ("made at once", 1)):
+            inside = bench.side(f"varve in process: {what}, {made}")
+            inside.rounds.append(tool_run(bench, "varve-rels", "--op", "intersect", "--lists", 2,
+                                          "--members", members, "--ids", ids, "--parts", parts))
+            bench.check("the same in process, median", inside.median("p50") / 1000, "ms", "", None,
+                        "", None, f"the table, one thread; lists {made}")
     ratio = sinter.median("p50") / ours.median("p50")
     bench.check(f"intersection of two lists of {size}, ids below 10M, median",
                 ours.median("p50") / 1000, "ms",
