@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """The Kafka bridge: messages a second from a topic of 8 partitions to the directory store, beside a consumer that
 throws the same messages away (kcat), so that it can be told where Kafka is the limit.
 
