@@ -64,7 +64,7 @@
     X(s3, path_style, CHOICE, "false", 0, 0,                                                     \
       "false|true: bucket in the path, not in the host name")                                    \
     X(s3, use_default_credentials, CHOICE, "true", 0, 0,                                         \
-      "true|false: environment, ~/.aws or instance metadata, not the keys below")                \
+      "true|false: where no access_key is set: environment, ~/.aws, instance metadata")          \
     X(s3, access_key, TEXT, "", 0, 0, "access key")                                              \
     X(s3, secret_key, TEXT, "", 0, 0,                                                            \
       "its secret; a file or the environment keeps it from others' eyes")                        \
