@@ -85,6 +85,10 @@ MUST_USE enum err ids_check(struct slice s);
 // The ids in both blocks to `out` (packed, unaligned, room for the smaller count). Word by word
 // where both are bitmaps, by tests where one is.
 size_t ids_intersect(const uint8_t *a, const uint8_t *b, void *out);
+bool ids_is_bitmap(const uint8_t *b);
+// Those of rising ids that are in a bitmap (keep), or are not, to `out`, which may be `ids` itself
+// and has room for them.
+size_t ids_test(const uint8_t *bitmap, const uint64_t *ids, size_t n, bool keep, uint64_t *out);
 // Of two rising runs, into `out`, which may be `a` itself and has room for the shorter. Without
 // branches that depend on the ids; gallops where one is much shorter.
 size_t ids_intersect_runs(const uint64_t *a, size_t na, const uint64_t *b, size_t nb,

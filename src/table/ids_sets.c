@@ -143,18 +143,24 @@ static size_t intersect_bitmaps(const uint8_t *a, const uint8_t *b, uint8_t *out
     return (size_t)(out - begin) / 8;
 }
 
-// Those of the ids whose bit is set.
-static size_t test_ids(const uint8_t *bitmap, uint64_t *ids, size_t n)
+bool ids_is_bitmap(const uint8_t *b)
+{
+    return is_bitmap(b);
+}
+
+size_t ids_test(const uint8_t *bitmap, const uint64_t *ids, size_t n, bool keep, uint64_t *out)
 {
     uint64_t base = bitmap_base(bitmap);
     size_t words = bitmap_words(bitmap);
+    uint64_t flip = keep ? 0 : UINT64_MAX;
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t word = ids[i] / 64 - base; // wraps below the base
+        uint64_t id = ids[i];
+        uint64_t word = id / 64 - base; // wraps below the base
         bool inside = word < words;
         uint64_t bits = bitmap_word(bitmap, inside ? (size_t)word : 0) & -(uint64_t)inside;
-        ids[found] = ids[i];
-        found += bits >> (ids[i] % 64) & 1;
+        out[found] = id;
+        found += (bits ^ flip) >> (id % 64) & 1;
     }
     return found;
 }
@@ -171,7 +177,7 @@ size_t ids_intersect(const uint8_t *a, const uint8_t *b, void *out)
     uint64_t ids[IDS_BLOCK];
     size_t n = ids_decode(a, ids, NULL);
     if (is_bitmap(b)) {
-        n = test_ids(b, ids, n);
+        n = ids_test(b, ids, n, true, ids);
     } else {
         uint64_t others[IDS_BLOCK];
         size_t m = ids_decode(b, others, NULL);

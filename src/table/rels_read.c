@@ -222,7 +222,11 @@ static size_t narrow_chunk(struct combining *c, struct walk *w, const uint64_t *
                            bool keep, uint64_t *out)
 {
     size_t count = ids_count(w->block);
-    if (count > IDS_BLOCK || (n <= TESTS && w->decoded != w->block)) {
+    if (ids_is_bitmap(w->block)) {
+        c->looked += n;
+        return ids_test(w->block, ids, n, keep, out);
+    }
+    if (n <= TESTS && w->decoded != w->block) {
         c->looked += n;
         size_t kept = 0;
         for (size_t i = 0; i < n; i++) {
@@ -285,7 +289,7 @@ static enum err combine_narrow(struct combining *c, struct walk **lists, size_t 
     for (bool go_on = true; go_on;) {
         size_t others = 1;
         size_t got;
-        if (keep && n > 1 && ids_count(first->block) > IDS_BLOCK) {
+        if (keep && n > 1 && ids_is_bitmap(first->block)) {
             got = intersect_dense(c, first->block, lists[others++], ids);
         } else {
             got = ids_decode_after(first->block, c->has_after, c->after, IDS_MOST, ids, NULL);
