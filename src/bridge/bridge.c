@@ -5,10 +5,11 @@
 //   -> a signal or an error -> store and commit, unless the sink's state is unknown -> leave the
 //      group, letting all logs go -> close
 //
-// Threads: this one, librdkafka's own, which read ahead, and the sink's. rd_kafka_consumer_poll
-// takes one record a call, and serves rebalances in calls that bring none. The call for many at
-// once (rd_kafka_consume_batch_queue) serves them while it holds records that it has not given yet;
-// what becomes of those depends on librdkafka's version.
+// Threads: this one, librdkafka's own, which read ahead, and the sink's. Records come through a
+// queue of their own, to which those of all partitions are forwarded (group.c), many at a time:
+// rd_kafka_consumer_poll takes a record a call, and three times as long for it. Rebalances and
+// errors stay in the consumer's queue, which is served between two batches, so none happens while
+// records are in our hands.
 #include "bridge/bridge.h"
 #include "base/log.h"
 #include "bridge/bridge_int.h"
@@ -16,8 +17,12 @@
 #include <signal.h>
 #include <stdlib.h>
 
-enum { POLL_MS = 100, LOOK_AFTER = 1024 }; // records between two looks at signals and the clock
-#define FEEDS_DEFAULT 100000u              // logs remembered, as archive's max_cached_keys
+enum {
+    BATCH = 1000,  // records taken at once
+    WAIT_MS = 50,  // and how long they are waited for
+    EVENTS = 1000, // served between two batches
+};
+#define FEEDS_DEFAULT 100000u // logs remembered, as archive's max_cached_keys
 
 enum err bridge_fail(struct bridge *b, enum err e, const struct errmsg *why)
 {
@@ -88,32 +93,42 @@ static bool look(struct bridge *b)
     return true;
 }
 
+// A record, or an error in its place.
+static void take(struct bridge *b, rd_kafka_message_t *m)
+{
+    if (m->err) {
+        kafka_trouble(b, m->err, rd_kafka_message_errstr(m));
+    } else if (!b->e) {
+        kafka_fine(b);
+        record_take(b, m);
+        os_crash_point("bridge_taken");
+    }
+    rd_kafka_message_destroy(m);
+}
+
+// Rebalances and errors: their callbacks run in here.
+static void serve_events(struct bridge *b)
+{
+    rd_kafka_message_t *m;
+    for (int i = 0; i < EVENTS && !b->e && (m = rd_kafka_consumer_poll(b->consumer, 0)); i++)
+        take(b, m);
+}
+
 static void run(struct bridge *b)
 {
+    rd_kafka_message_t *batch[BATCH];
     struct errmsg msg;
-    unsigned since = 0;
     b->next_commit_ns = os_mono_ns(b->os) +
                         b->config.number[BRIDGE_kafka_offset_commit_interval_seconds] * 1000000000;
-    while (!b->e) {
-        rd_kafka_message_t *m = rd_kafka_consumer_poll(b->consumer, since ? 0 : POLL_MS);
-        if (m && m->err) {
-            kafka_trouble(b, m->err, rd_kafka_message_errstr(m));
-        } else if (m) {
-            kafka_fine(b);
-            if (!b->e) // else a callback within the poll has ended it
-                record_take(b, m);
-            os_crash_point("bridge_taken");
-        }
-        if (m)
-            rd_kafka_message_destroy(m);
-        if (m && ++since < LOOK_AFTER)
-            continue;
-        if (!m && since && !b->e && sink_idle(b->sink, &msg))
-            bridge_break(b, ERR_NETWORK, &msg);
-        since = 0;
-        if (!b->e && !look(b))
-            break;
-    }
+    do {
+        serve_events(b);
+        ssize_t n = b->e ? 0 : rd_kafka_consume_batch_queue(b->records, WAIT_MS, batch, BATCH);
+        for (ssize_t i = 0; i < n; i++)
+            take(b, batch[i]);
+        enum err e = n < BATCH && !b->e ? sink_idle(b->sink, &msg) : ERR_OK;
+        if (e)
+            bridge_break(b, e, &msg);
+    } while (!b->e && look(b));
 }
 
 static void stop(struct bridge *b)
@@ -127,6 +142,8 @@ static void stop(struct bridge *b)
 static void release(struct bridge *b)
 {
     letters_close(b);
+    if (b->records)
+        rd_kafka_queue_destroy(b->records);
     if (b->consumer)
         rd_kafka_destroy(b->consumer);
     sink_close(b->sink);

@@ -33,8 +33,9 @@ struct bridge {
     struct bridge_config config;
     struct sink *sink;
     rd_kafka_t *consumer;
-    rd_kafka_t *producer;    // of dead letters; NULL
-    uint64_t letters_failed; // deliveries that failed
+    rd_kafka_queue_t *records; // of all partitions; the consumer's own queue has the rest
+    rd_kafka_t *producer;      // of dead letters; NULL
+    uint64_t letters_failed;   // deliveries that failed
     struct partition *partitions;
     size_t partition_count; // places there
     struct feeds feeds;

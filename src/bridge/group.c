@@ -136,11 +136,23 @@ static void say(const char *event, const rd_kafka_topic_partition_list_t *list)
     log_event(LOG_INFO, event, "count=%d partitions=%s", list->cnt, log_quote(text));
 }
 
+// The partition's records go to our queue. Before it is assigned, so that none went elsewhere;
+// librdkafka leaves a queue alone that the application has forwarded.
+static void forward(struct bridge *b, const rd_kafka_topic_partition_t *one)
+{
+    rd_kafka_queue_t *q = rd_kafka_queue_get_partition(b->consumer, one->topic, one->partition);
+    if (!q)
+        return; // then they come with the events
+    rd_kafka_queue_forward(q, b->records);
+    rd_kafka_queue_destroy(q);
+}
+
 static void take_in(struct bridge *b, const rd_kafka_topic_partition_list_t *list)
 {
     say("partitions_assigned", list);
     for (int i = 0; i < list->cnt; i++) {
         struct partition *p = group_partition(b, list->elems[i].partition);
+        forward(b, &list->elems[i]);
         if (p)
             *p = (struct partition){.assigned = true, .next = -1, .committed = -1};
     }

@@ -151,6 +151,7 @@ enum err kafka_open(struct bridge *b, struct errmsg *msg)
         return err_set(msg, ERR_INVALID, "[kafka]: %s", why);
     b->config.kafka = NULL;
     rd_kafka_poll_set_consumer(b->consumer);
+    b->records = rd_kafka_queue_new(b->consumer);
     return ERR_OK;
 }
 

@@ -161,7 +161,7 @@ void record_take(struct bridge *b, const rd_kafka_message_t *m)
 {
     struct errmsg msg = {""};
     struct partition *p = group_partition(b, m->partition);
-    if (!p)
+    if (!p || !p->assigned) // whoever has the partition reads it
         return;
     enum err e = take(b, p, m, &msg);
     if (e)
