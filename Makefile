@@ -3,7 +3,7 @@ SHELL := /bin/bash
 RELEASE := build/release
 DEBUG := build/debug
 .DEFAULT_GOAL := help
-.PHONY: help run build debug asan tsan bug test test-nightly test-s3 fuzz bench fmt install deps clean lint
+.PHONY: help run build debug asan tsan bug test test-nightly test-s3 test-kafka fuzz bench fmt install deps clean lint
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
@@ -43,6 +43,11 @@ test-s3: ## the object stores against Ceph's S3 gateway too (installs Ceph; skip
 	@tools/deps test
 	@tools/deps s3 || echo "test-s3: Ceph's packages cannot be installed: its tests are skipped" >&2
 	@tools/test s3
+
+test-kafka: ## the bridge against Apache Kafka from Maven Central, skipped loudly where that cannot be had
+	@tools/deps kafka
+	@tools/build debug
+	@tools/test-kafka
 
 fuzz: ## libFuzzer targets, 60 s each
 	@tools/deps test

@@ -68,11 +68,11 @@ def stop_all():
     _running.clear()
 
 
-def program(name):
+def program(name, deps="bench"):
     """The path of an installed peer."""
     path = shutil.which(name)
     if not path:
-        raise Missing(f"{name} is not installed (tools/deps bench)")
+        raise Missing(f"{name} is not installed (tools/deps {deps})")
     return path
 
 

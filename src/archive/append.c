@@ -176,7 +176,7 @@ static enum err same_bytes(struct archive_writer *w, const struct put *p, struct
     for (size_t i = 0; same && i < p->slice_count; at += p->slices[i++].n)
         same = slice_equal(slice_of(buf_head(&found) + at, p->slices[i].n), p->slices[i]);
     buf_release(&found);
-    if (e == ERR_NETWORK || e == ERR_NO_MEMORY)
+    if (e && e != ERR_TOO_BIG)
         return e;
     return same ? ERR_OK
                 : err_set(msg, ERR_CONFLICT,
@@ -194,7 +194,11 @@ static enum err put_result(struct archive_writer *w, struct put *p, struct objec
         err_set(msg, e, "%s", c->msg.text);
     for (unsigned i = 1; i < PUT_TRIES && e == ERR_NETWORK; i++)
         e = object_put_absent(w->store, p->full, p->slices, p->slice_count, msg);
-    return e == ERR_EXISTS ? same_bytes(w, p, msg) : e;
+    if (e == ERR_EXISTS)
+        e = same_bytes(w, p, msg);
+    // It was there and went: ours, and merged since, or a fence. accept_puts finds out.
+    p->went = e == ERR_MISSING;
+    return p->went ? ERR_OK : e;
 }
 
 // One look at the log: true if it has just these records at their offsets.
@@ -239,17 +243,21 @@ static enum err accept_puts(struct archive_writer *w, struct put **puts, size_t 
                             struct errmsg *msg)
 {
     enum err e = session_check(&w->session, msg);
-    if (e != ERR_CONFLICT)
+    if (e && e != ERR_CONFLICT)
         return e;
     struct errmsg m;
     bool there = false;
     for (size_t i = 0; i < n; i++) {
-        if (puts[i]->e)
+        if (puts[i]->e || (!e && !puts[i]->went))
             continue;
         enum err looked = in_log(w, puts[i], &there, &m);
         if (looked || !there) {
-            puts[i]->e = looked ? looked : e;
-            puts[i]->why = looked ? m : *msg;
+            puts[i]->e = looked ? looked : ERR_CONFLICT;
+            if (looked)
+                puts[i]->why = m;
+            else
+                err_set(&puts[i]->why, ERR_CONFLICT, "fenced: %.300s was taken over",
+                        puts[i]->log->dir);
         }
     }
     return ERR_OK; // the session is broken: the next call tells

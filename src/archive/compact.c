@@ -221,6 +221,7 @@ static enum err merge(struct archive_writer *w, struct log *l, struct errmsg *ms
         return e;
     if (p.n > 1) {
         e = put_merged(w, l, &p, &merged, msg);
+        e = e ? e : session_check(&w->session, msg);
         if (!e) {
             l->prior = merged.first;
             e = parts_delete(w, l, &p.listing, &merged, &fences, msg);

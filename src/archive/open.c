@@ -81,9 +81,7 @@ enum err log_load_listing(struct archive_writer *w, struct log *l, const struct 
         e = err_set(msg, ERR_DAMAGED, "%.300s: no object holds offset %" PRIu64 ", but later ones",
                     l->dir, end);
     else if (n == 0 && (from || t->watermark))
-        e = err_set(msg, ERR_DAMAGED,
-                    "%.300s/watermark points to offset %" PRIu64 ", where no object begins", l->dir,
-                    from);
+        e = err_set(msg, ERR_DAMAGED, "%.300s has a watermark, and no object begins there", l->dir);
     if (!e) {
         take_path(w, l, t, path, n);
         e = clean(w, l, t, path, n, msg);
@@ -123,6 +121,10 @@ enum err log_load(struct archive_writer *w, struct log *l, struct errmsg *msg)
         e = get_watermark(w, l, &from, msg);
         e = e ? e : tiles_list(&t, w->store, l->dir, from, 0, msg);
         e = e ? e : log_load_listing(w, l, &t, from, msg);
+        if (e == ERR_DAMAGED && from) { // the watermark was a fenced writer's
+            e = tiles_list(&t, w->store, l->dir, 0, 0, msg);
+            e = e ? e : log_load_listing(w, l, &t, 0, msg);
+        }
     }
     tiles_release(&t);
     return e;
@@ -132,14 +134,13 @@ enum err log_find(struct archive_writer *w, const struct log *l, uint64_t offset
                   struct errmsg *msg)
 {
     struct tiles t = {.v = NULL};
-    uint64_t from = 0, end;
-    enum err e = get_watermark(w, l, &from, msg);
-    e = e ? e : tiles_list(&t, w->store, l->dir, from <= offset ? from : 0, 0, msg);
+    uint64_t end;
+    enum err e = tiles_list(&t, w->store, l->dir, 0, 0, msg); // rare: no short way is needed
     size_t *path = e ? NULL : malloc((t.n + 1) * sizeof *path);
     if (!e && !path)
         e = err_set(msg, ERR_NO_MEMORY, "out of memory");
     if (!e) {
-        size_t n = tiles_path(&t, from && from <= offset ? from : first_sound(&t), path, &end);
+        size_t n = tiles_path(&t, first_sound(&t), path, &end);
         e = ERR_MISSING;
         for (size_t i = 0; i < n && e; i++)
             if (t.v[path[i]].name.last >= offset && t.v[path[i]].name.first <= offset) {

@@ -135,7 +135,10 @@ enum err seek_tail(struct archive_reader *r, const char *dir, struct errmsg *msg
     if (e)
         return e;
     if (from)
-        return window_from(r, dir, from, 0, msg);
+        e = window_from(r, dir, from, 0, msg);
+    if (from && e != ERR_AGAIN)
+        return e;
+    // There is none, or a writer that was fenced put it late.
     e = seek_first(r, dir, never, NULL, &i, msg);
     return e == ERR_MISSING && r->window.n ? ERR_OK : e;
 }
@@ -303,7 +306,13 @@ static enum err look_at_end(struct archive_reader *r, const char *dir, tile_test
     s->low = low;
     s->each = each;
     s->high = mark;
-    return *known ? take_path(r, dir, mark, msg) : ERR_OK;
+    e = *known ? take_path(r, dir, mark, msg) : ERR_OK;
+    if (e != ERR_AGAIN)
+        return e;
+    *known = false; // it is not to be trusted: on without it
+    s->high = 0;
+    *found = (struct name){0};
+    return ERR_OK;
 }
 
 enum err seek_first(struct archive_reader *r, const char *dir, tile_test past,

@@ -8,11 +8,13 @@
 // farthest, then the longest. It holds because (archive/writer.c keeps it)
 //
 //  1. a merged object covers whole objects of the log, from the border where its batch begins to
-//     the log's end at that time; parts are deleted after it was put;
+//     the log's end at that time; parts are deleted after it was put, by one who owned the log then
+//     (a merged object put later, by one who did not, may overlap others, and leads nowhere);
 //  2. a fence stands until no stray at its name can be on the path: the log then has an object that
 //     begins before it and ends in or past it, or one that begins there too and is longer.
 //
-// Borders known: where the whole listing begins; the watermark; the `prior` of any object (a
+// Borders known: where the whole listing begins; the watermark, unless a fenced writer put it late
+// (then nothing begins there, or what does leads nowhere); the `prior` of any object (a
 // stray's too: it was written by one who owned the log); an object that another one names its
 // prior.
 #ifndef VARVE_ARCHIVE_TILES_H

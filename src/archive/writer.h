@@ -7,6 +7,8 @@
 // and opened again. So give each process, and each thread that writes, a writer of its own, and a
 // log to one of them. archive_writer_release lets logs go without that.
 //
+// The store must keep put_absent and list_after_put (object_probe tells; nobody here asks).
+//
 // Errors: those of object/object.h, and
 //   ERR_CONFLICT   fenced: another writer has taken over a log. Nothing of this call's records
 //                  that was not reported as written is there, and every later call says the same

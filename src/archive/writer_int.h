@@ -93,6 +93,7 @@ struct put {
     struct slice *slices; // what is put, in order
     size_t slice_count;
     enum err e; // of the put
+    bool went;  // something was there, and was gone when it was looked at
     struct errmsg why;
 };
 

@@ -1,12 +1,11 @@
-// Configuration: one catalogue (base/config.h), three ways in. INI syntax is libinih's; lines are
-// cut here, so that every error knows its line and nothing is silently joined, split or dropped.
+// Configuration: one catalogue (base/config.h), three ways in.
 #include "base/config.h"
 #include "base/assert.h"
+#include "base/ini.h"
 #include "base/limits.h"
 #include "base/os.h"
 
 #include <ctype.h>
-#include <ini.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +90,11 @@ static enum err parse_number(const char *text, const struct unit *units, uint64_
             return over ? ERR_OVERFLOW : ERR_OK;
         }
     return ERR_INVALID;
+}
+
+enum err config_size(const char *text, uint64_t *bytes)
+{
+    return parse_number(text, size_units, bytes);
 }
 
 // In the largest unit that divides it.
@@ -315,109 +319,31 @@ static enum err unknown_key(const char *name, enum spelling how, const char *whe
                    near);
 }
 
-// A file being read. libinih goes on after an error; the first one is kept.
+// A file being read.
 struct load {
     struct config *config;
-    const char *path;
-    const char *at, *end;        // what is left of the text
-    unsigned line;               // number of the last line handed to libinih
     unsigned seen[CONFIG_COUNT]; // line that set it, 0 for none
-    enum err err;
-    struct errmsg *msg;
 };
 
-// libinih's reader: one line a call, without indentation (which it would take for a continuation of
-// the line before), or NULL at the end.
-static char *load_line(char *line, int cap, void *arg)
+static enum err load_key(void *arg, const struct ini_key *key, struct errmsg *msg)
 {
     struct load *l = arg;
-    if (l->err != ERR_OK || l->at == l->end)
-        return NULL;
-    l->line++;
-    const char *newline = memchr(l->at, '\n', (size_t)(l->end - l->at));
-    const char *start = l->at, *end = newline ? newline : l->end;
-    l->at = newline ? newline + 1 : l->end;
-    while (start < end && (*start == ' ' || *start == '\t'))
-        start++;
-    size_t n = (size_t)(end - start);
-    if (memchr(start, 0, n)) {
-        l->err = err_set(l->msg, ERR_INVALID, "%s:%u: a NUL byte", l->path, l->line);
-        return NULL;
-    }
-    if (n + 2 > (size_t)cap) {
-        l->err = err_set(l->msg, ERR_INVALID, "%s:%u: the line is longer than %d bytes", l->path,
-                         l->line, cap - 2);
-        return NULL;
-    }
-    memcpy(line, start, n);
-    line[n] = '\n';
-    line[n + 1] = 0;
-    return line;
-}
-
-// A value in double quotes is what is between them.
-static enum err set_from_file(struct config *c, enum config_id id, const char *value,
-                              const char *where, struct errmsg *msg)
-{
-    char plain[INI_MAX_LINE];
-    size_t n = strlen(value);
-    if (n < 2 || n >= sizeof plain || value[0] != '"' || value[n - 1] != '"')
-        return config_set(c, id, value, where, msg);
-    memcpy(plain, value + 1, n - 2);
-    plain[n - 2] = 0;
-    return config_set(c, id, plain, where, msg);
-}
-
-// libinih's handler: 0 for an error.
-static int load_key(void *arg, const char *section, const char *name, const char *value)
-{
-    struct load *l = arg;
-    if (l->err != ERR_OK)
-        return 0;
-    char where[LIMIT_PATH + 16], full[2 * NAME_MAX_BYTES];
-    (void)snprintf(where, sizeof where, "%s:%u", l->path, l->line);
-    (void)snprintf(full, sizeof full, "%s.%s", section, name);
-    enum config_id id = CONFIG_COUNT;
-    if (!*section)
-        l->err =
-            err_set(l->msg, ERR_INVALID, "%s: key \"%s\" stands before any [section]", where, name);
-    else if (!find(full, IN_FILE, &id))
-        l->err = unknown_key(full, IN_FILE, where, l->msg);
-    else if (l->seen[id])
-        l->err = err_set(l->msg, ERR_INVALID, "%s: %s is set on line %u already", where, full,
-                         l->seen[id]);
-    else
-        l->err = set_from_file(l->config, id, value, where, l->msg);
-    if (l->err == ERR_OK)
-        l->seen[id] = l->line;
-    return l->err == ERR_OK;
+    char full[2 * NAME_MAX_BYTES];
+    (void)snprintf(full, sizeof full, "%s.%s", key->section, key->name);
+    enum config_id id;
+    if (!find(full, IN_FILE, &id))
+        return unknown_key(full, IN_FILE, key->where, msg);
+    if (l->seen[id])
+        return err_set(msg, ERR_INVALID, "%s: %s is set on line %u already", key->where, full,
+                       l->seen[id]);
+    l->seen[id] = key->line;
+    return config_set(l->config, id, key->value, key->where, msg);
 }
 
 enum err config_load_file(struct config *c, const char *path, struct errmsg *msg)
 {
-    uint8_t *text;
-    size_t n;
-    enum err e = os_read_file(os_real(), path, LIMIT_CONFIG_FILE, &text, &n);
-    if (e == ERR_TOO_BIG)
-        return err_set(msg, e, "%s: longer than %u bytes", path, LIMIT_CONFIG_FILE);
-    if (e != ERR_OK)
-        return err_set(msg, e, "cannot read %s: %s", path,
-                       e == ERR_NO_MEMORY ? err_text(e) : os_last_error());
-    struct load l = {.config = c,
-                     .path = path,
-                     .at = (const char *)text,
-                     .end = (const char *)text + n,
-                     .msg = msg};
-    int bad_line = ini_parse_stream(load_line, &l, load_key, &l);
-    // libinih's own complaint comes without a call of the handler, so it counts when nothing was
-    // wrong before that line.
-    if (bad_line < 0)
-        l.err = err_set(msg, ERR_NO_MEMORY, "%s: out of memory", path);
-    else if (bad_line > 0 && (l.err == ERR_OK || (unsigned)bad_line < l.line))
-        l.err =
-            err_set(msg, ERR_INVALID, "%s:%d: neither [section] nor key = value", path, bad_line);
-    free(text);
-    return l.err;
+    struct load l = {.config = c};
+    return ini_read(path, load_key, &l, msg);
 }
 
 static bool starts_with(const char *s, const char *prefix)

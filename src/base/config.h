@@ -108,6 +108,9 @@ const char *config_text(const struct config *c, enum config_id id);
 uint64_t config_number(const struct config *c, enum config_id id);
 // True if a CHOICE is set to `value`.
 bool config_is(const struct config *c, enum config_id id, const char *value);
+// A number of bytes as SIZE takes it, "64k". ERR_INVALID, ERR_OVERFLOW.
+MUST_USE
+enum err config_size(const char *text, uint64_t *bytes);
 // Prints every key with its help, range, flag, variable and default, as a valid INI file: for
 // --help. Returns ERR_IO if `file` (a FILE *) fails.
 MUST_USE

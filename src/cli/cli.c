@@ -18,6 +18,7 @@ static const struct command commands[] = {
     {"stat", "", "show what the server counts", command_stat, NULL},
     {"check", "", "verify a data directory that no server has open", command_check, NULL},
     {"bench", "", "measure a server", command_bench, NULL},
+    {"bridge", "", "put a Kafka topic's records into logs", command_bridge, NULL},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -30,6 +30,7 @@ int command_bench(const struct command *c, int argc, char **argv);
 int command_log(const struct command *c, int argc, char **argv);
 int command_event(const struct command *c, int argc, char **argv);
 int command_rel(const struct command *c, int argc, char **argv);
+int command_bridge(const struct command *c, int argc, char **argv);
 
 // Runs the one of `words`, whose names are the group's and a word more, that argv[0] names.
 int command_group(const struct command *group, const struct command *words, size_t count, int argc,

@@ -169,8 +169,10 @@ static enum err open_store(struct objects *o, bool s3, char *path, const struct 
                            struct errmsg *msg)
 {
     char prefix[OBJECT_NAME_MAX + 2] = "";
-    struct object_options options = {
-        .os = os_real(), .kind = s3 ? OBJECT_S3 : OBJECT_DIRECTORY, .dir = path, .prefix = prefix};
+    struct object_options options = {.os = os_real(),
+                                     .kind = s3 ? OBJECT_S3 : OBJECT_DIRECTORY,
+                                     .dir = *path ? path : "/",
+                                     .prefix = prefix};
     if (s3) {
         char *rest = strchr(path, '/');
         if (rest)
@@ -204,7 +206,7 @@ enum err objects_open(struct objects *o, const char *operand, const struct objec
         e = err_set(msg, ERR_INVALID, "a directory's path begins with '/': dir:///...");
     e = e ? e : take_names(o, path, msg);
     e = e ? e : gather(s, options, msg);
-    if (!e && !s3 && os_stat(os_real(), path, &st)) // reading makes no directories
+    if (!e && !s3 && os_stat(os_real(), *path ? path : "/", &st)) // reading makes no directories
         e = err_set(msg, ERR_IO, "%s: %s", path, os_last_error());
     e = e ? e : open_store(o, s3, path, s, msg);
     e = e ? e : archive_reader_new(&o->reader, o->store, NULL, msg);

@@ -146,7 +146,8 @@ static enum err add_lines(struct store_writer *w, struct pins *p, struct buf *b,
     for (size_t i = 0; i < n; i++)
         p->v[i].head =
             entry_expires(p->v[i].entry) > cursor ? entry_expires(p->v[i].entry) : cursor;
-    qsort(p->v, n, sizeof *p->v, by_expiry);
+    if (n)
+        qsort(p->v, n, sizeof *p->v, by_expiry);
     for (size_t i = 0; i < n && !err; i++) {
         const struct key_entry *e = p->v[i].entry;
         buf_clear(b);

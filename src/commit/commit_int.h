@@ -138,6 +138,8 @@ enum err dir_open(struct commit *c, bool create, bool *created, struct errmsg *m
 MUST_USE
 enum err dir_read_mark(struct commit *c, struct checkpoint_mark *m, struct errmsg *msg);
 MUST_USE
+enum err dir_keep_mark(struct commit *c, struct errmsg *msg);
+MUST_USE
 enum err dir_write_mark(struct commit *c, const struct checkpoint_mark *m);
 void dir_path(const struct commit *c, const char *name, char *path, size_t cap);
 

@@ -8,6 +8,7 @@
 // STORE and CHECKPOINT are replaced whole: written aside, synced, renamed, directory synced. A
 // missing CHECKPOINT means that there has been none: sequence 0.
 #include "commit/commit_int.h"
+#include "base/assert.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include <inttypes.h>
@@ -190,4 +191,15 @@ enum err dir_write_mark(struct commit *c, const struct checkpoint_mark *m)
     uint32_t crc = crc32c(0, text, (size_t)n);
     n += snprintf(text + n, sizeof text - (size_t)n, "crc %08" PRIx32 "\n", crc);
     return os_replace_file(c->o.os, c->dir, "CHECKPOINT", text, (size_t)n);
+}
+
+// A process that ended between the renaming of CHECKPOINT and the sync of its directory, or whose
+// sync failed, left a mark that is seen and not durable. Recovery lets go of the log that the mark
+// covers, so the mark is written anew first: a second sync need not keep what a first one lost.
+enum err dir_keep_mark(struct commit *c, struct errmsg *msg)
+{
+    if (c->mark.seq == 0 || VARVE_BUG == 53)
+        return ERR_OK;
+    enum err e = dir_write_mark(c, &c->mark);
+    return e ? err_set(msg, e, "cannot write %s/CHECKPOINT: %s", c->dir, os_last_error()) : ERR_OK;
 }

@@ -387,7 +387,7 @@ static enum err redo_tier(struct commit *c, struct log *l, const struct change *
                           uint64_t *cold)
 {
     *cold = 0;
-    if (ch->offset <= l->tiered)
+    if (ch->offset <= l->tiered || VARVE_BUG == 52) // 52: it is not replayed
         return ERR_OK;
     if (ch->offset > l->end)
         return ERR_DAMAGED;

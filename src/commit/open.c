@@ -189,7 +189,8 @@ static enum err recover(struct commit *c, struct errmsg *msg)
     struct store_options so = {.os = c->o.os, .dir = path, .background = 1};
     enum err e;
     uint64_t begin = os_mono_ns(c->o.os);
-    if ((e = dir_open(c, true, &c->recovery.created, msg)) || (e = dir_read_mark(c, &c->mark, msg)))
+    if ((e = dir_open(c, true, &c->recovery.created, msg)) ||
+        (e = dir_read_mark(c, &c->mark, msg)) || (e = dir_keep_mark(c, msg)))
         return e;
     memory_init(c, &so);
     dir_path(c, "db", path, sizeof path);

@@ -74,7 +74,7 @@ static enum err check_chunk(struct rel_checked *k, uint32_t table, const struct 
     if (e)
         return e;
     uint64_t n = ids_count(row->bytes.p);
-    if (row->low > ids_first(row->bytes.p) || (k->any && k->last >= row->low))
+    if (row->low > ids_first(row->bytes.p) || (k->any ? k->last >= row->low : row->low != 0))
         return bad(table, row->hash, msg, "a chunk that does not follow the one before");
     if (n > k->left)
         return bad(table, row->hash, msg, "chunks with more ids than its head says");

@@ -108,7 +108,7 @@ uint64_t ids_last(const uint8_t *b)
 bool ids_contains(const uint8_t *b, uint64_t id, uint64_t *payload)
 {
     if (is_bitmap(b)) {
-        uint64_t word = id / 64 - bitmap_base(b); // wraps below the base
+        uint64_t word = id / 64 - bitmap_base(b) + (VARVE_BUG == 49); // wraps below the base
         return word < bitmap_words(b) && bitmap_word(b, word) >> (id % 64) & 1;
     }
     struct gaps g;

@@ -23,9 +23,11 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#define IDS_BLOCK 256u  // ids of a block of gaps at most
-#define IDS_WORDS 128u  // words of a bitmap at most
-#define IDS_MOST  8192u // ids of any block at most
+#ifndef IDS_BLOCK      // tests like small ones
+#define IDS_BLOCK 256u // ids of a block of gaps at most
+#define IDS_WORDS 128u // words of a bitmap at most
+#endif
+#define IDS_MOST (IDS_WORDS * 64) // ids of any block at most
 // Bytes of any block at most: gaps and payloads of 64 bits.
 #define IDS_BYTES_MAX (4u + 8u + IDS_BLOCK * 16u)
 

@@ -425,6 +425,7 @@ static void list_sum(struct rel_shard *s, struct rel_table *t, uint64_t word, ui
         t->chunks += by * word_long(word)->chunks;
     t->dirty += word & WORD_DIRTY ? by : 0;
     t->captured += word & WORD_CAPTURED ? by : 0;
+    s->clean += word & WORD_UNWRITTEN ? 0 : by;
     uint64_t weight = by * list_weight(word);
     t->unwritten += weight;
     s->unwritten += weight;
@@ -530,12 +531,12 @@ uint64_t rels_seq(const struct rels *r, uint32_t table, uint64_t hash)
 void rels_get_stats(struct rels *r, uint32_t table, struct rels_stats *out)
 {
     *out = (struct rels_stats){0};
+    bool all = table == RELS_TABLES;
     for (unsigned i = 0; i < RELS_SHARDS; i++) {
         rels_lock(r, i);
         const struct rel_shard *s = &r->shards[i];
-        for (const struct rel_table *t = s->first; t; t = t->next) {
-            if (table != RELS_TABLES && t->number != table)
-                continue;
+        const struct rel_table *t = all ? s->first : shard_table(s, table);
+        for (; t; t = all ? t->next : NULL) {
             out->lists += t->lists;
             out->members += t->members;
             out->inlined += t->inlined;

@@ -152,6 +152,8 @@ uint64_t list_inline(const struct rel_table *t, const uint64_t *ids, size_t n)
         return 0;
     if (n == 1)
         return ids[0] < ONE_LIMIT ? WORD_ONE | ids[0] << WORD_SHIFT : 0;
+    if (VARVE_BUG == 45) // the second is lost
+        return WORD_ONE | ids[0] << WORD_SHIFT;
     return ids[1] < TWO_LIMIT ? WORD_TWO | ids[0] << WORD_SHIFT | ids[1] << TWO_SECOND : 0;
 }
 
@@ -251,6 +253,7 @@ static void block_dirty(const struct change *c, struct rel_slot *slot)
     c->t->dirty += !(was & WORD_DIRTY);
     if (was & WORD_UNWRITTEN)
         return;
+    c->s->clean--;
     c->t->unwritten += list_weight(slot->word);
     c->s->unwritten += list_weight(slot->word);
 }

@@ -12,10 +12,20 @@ enum {
 // The first table with this number or a higher one, or NULL.
 static struct rel_table *table_from(const struct rel_shard *s, uint32_t number)
 {
-    struct rel_table *t = s->first;
-    while (t && t->number < number)
+    if (number >= RELS_TABLES)
+        return NULL;
+    struct rel_table *t = shard_table(s, number);
+    if (t)
+        return t;
+    for (t = s->first; t && t->number < number;)
         t = t->next;
     return t;
+}
+
+// Where a hand goes on after this table. There may be thousands: it does not look for it each time.
+static uint32_t number_behind(const struct rel_table *t)
+{
+    return t->next ? t->next->number : RELS_TABLES;
 }
 
 static void evict_list(struct rel_shard *s, struct rel_table *t, struct rel_slot *slot)
@@ -37,7 +47,7 @@ static uint64_t in_use(const struct rel_shard *s)
 static bool sweep_table(struct rel_shard *s, struct rel_table *t, uint64_t goal, uint64_t *steps)
 {
     struct rel_slot *slot = slot_from(t, s->hand_hash);
-    for (; slot && *steps && in_use(s) > goal; --*steps) {
+    for (; slot && *steps && s->clean && in_use(s) > goal; --*steps) {
         uint64_t hash = slot->hash;
         if (slot->word & (WORD_UNWRITTEN | WORD_USED)) {
             slot->word &= ~WORD_USED;
@@ -54,7 +64,7 @@ static bool sweep_table(struct rel_shard *s, struct rel_table *t, uint64_t goal,
 
 static uint64_t sweep(struct rel_shard *s, uint64_t goal, uint64_t steps)
 {
-    while (steps && in_use(s) > goal) {
+    while (steps && s->clean && in_use(s) > goal) {
         struct rel_table *t = table_from(s, s->hand_table);
         if (!t || t->number != s->hand_table)
             s->hand_hash = 0;
@@ -64,7 +74,7 @@ static uint64_t sweep(struct rel_shard *s, uint64_t goal, uint64_t steps)
         s->hand_table = t->number;
         if (sweep_table(s, t, goal, &steps))
             continue;
-        s->hand_table = t->number + 1;
+        s->hand_table = number_behind(t);
         steps -= steps > 0; // a table without slots is a step too
     }
     return steps;
@@ -86,8 +96,9 @@ uint64_t rels_evict(struct rels *r, unsigned shard, uint64_t target)
     // What goes leaves holes in slabs. Compaction closes most: a sixteenth is allowed for the rest,
     // and where that was too little, as much more goes as it fell short.
     uint64_t goal = target - target / 16;
-    uint64_t steps = two_rounds(s);
-    while (steps && shard_bytes(s) > target) {
+    uint64_t steps = s->clean ? two_rounds(s) : 0;
+    // Nothing clean is left: then the hand would go round in vain, and each change comes here.
+    while (steps && s->clean && shard_bytes(s) > target) {
         steps = sweep(s, goal, steps);
         if (shard_bytes(s) <= target)
             break;
@@ -161,7 +172,7 @@ static bool compact_steps(struct rel_shard *s, uint64_t steps)
             }
         }
         s->compact_hash = slot ? slot->hash : 0;
-        s->compact_table += !slot;
+        s->compact_table = slot ? t->number : number_behind(t);
     }
     if (!steps && s->heap.thin)
         return true;

@@ -56,9 +56,13 @@ enum word_kind { WORD_EMPTY, WORD_ONE, WORD_TWO, WORD_BLOCK, WORD_LONG, WORD_ABS
 #define TWO_LIMIT  (1ull << 29)
 #define TWO_SECOND 35
 
+#ifndef RELS_LEAF
+#define RELS_LEAF 255 // tests have smaller ones
+#endif
+
 enum {
-    LEAF_MOST = 255, // chunks of a leaf, whose memory is then 4096 bytes
-    LEAF_FILL = 224, // at most as many when leaves are made anew
+    LEAF_MOST = RELS_LEAF,                 // chunks of a leaf, whose memory is then 4096 bytes
+    LEAF_FILL = RELS_LEAF - RELS_LEAF / 8, // at most as many when leaves are made anew
     SEQ_CELLS = 1024,
     COUNT_STEP = 4096, // bytes a shard's memory may drift from what the global counter knows
     HEAD_BYTES = 9,    // of a long list's row
@@ -120,6 +124,7 @@ struct __attribute__((aligned(64))) rel_shard {
     struct rel_table *first;
     uint64_t slot_bytes;
     uint64_t unwritten;
+    uint64_t clean; // slots of lists that may be evicted
     uint64_t told_bytes; // what the global counters know of this shard
     uint64_t told_unwritten;
     uint64_t evictions;

@@ -104,6 +104,11 @@ bool build_run(struct long_build *b, uint64_t low, const uint64_t *ids, const ui
         ids += k;
         payloads += payloads ? k : 0;
         n -= k;
+        if (VARVE_BUG == 46 && n > 1) { // the id at the border is lost
+            ids++;
+            payloads += payloads ? 1 : 0;
+            n--;
+        }
         low = n ? *ids : 0;
     }
     return true;
@@ -209,7 +214,7 @@ static void leaf_leave(struct long_build *b, struct rel_long *l, const struct re
             continue;
         if (now)
             now->word |= was.word & WORD_STORED;
-        else if (was.word & WORD_STORED)
+        else if (was.word & WORD_STORED && VARVE_BUG != 48) // 48: its row stays below
             gone_add(l, was.low);
         l->unwritten -= chunk_weight(was.word);
         l->chunks--;

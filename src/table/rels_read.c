@@ -117,6 +117,8 @@ static size_t page_down(struct walk *w, bool has_after, uint64_t after, size_t m
     size_t n = 0;
     for (;;) {
         size_t left = ids_decode(w->block, ids, out_payloads ? payloads : NULL);
+        if (VARVE_BUG == 50 && !w->end && left > 1) // the last of the chunk before is skipped
+            left--;
         if (has_after)
             left = ids_below(ids, left, after);
         for (; left > 0 && n < max; n++) {

@@ -11,6 +11,8 @@ moment and half at a named point in its code. After each restart everything ackn
   - a log holds every acknowledged record at the offset that was returned, with its bytes, nonce and time; nothing
     else but what was sent, each once, also when it was sent again after a kill; offsets and nonces never go back
   - a put and an append of one transaction are both there or neither; what was trimmed stays away
+  - ids that move between the lists of two relations in one transaction with a key: the key says how often they moved, so
+    which list has which of them, in which order they arrived; reverse lists agree
 
 usage: kill_loop.py [--kills N] [--seed S] [--build DIR]; the data directory lives through all kills.
 """
@@ -27,7 +29,8 @@ import time
 
 import os
 
-POINTS = ["wal-before-sync", "wal-after-sync", "wal-renamed", "wal-dropping", "checkpoint-pinned", "checkpoint-written",
+POINTS = ["wal-before-sync", "wal-after-sync", "wal-renamed", "wal-dropping", "checkpoint-pinned",
+          "checkpoint-captured", "checkpoint-written",
           "store-next-space", "checkpoint-ingested", "checkpoint-recorded", "checkpoint-dropped", "recovered"]
 
 
@@ -132,18 +135,80 @@ class Log:
                 return out
 
 
+LEFT, RIGHT = b"kill-left", b"kill-right"  # relations; in the first the order of arrival counts
+RELATIONS = {LEFT: 1 | 2, RIGHT: 1}  # reverse, recent
+
+
+class Movers:
+    """Ids of one writer. The first move puts all of them in the left list, later ones take some to the other side."""
+
+    IDS = [i if i % 3 else i << 40 for i in range(400)]  # blocks of both forms, several of them
+
+    def __init__(self, number):
+        self.number = number
+        self.now = {}       # id: the move that brought it to the left, its place in it; on the right, None
+        self.moves = 0      # of `now`
+        self.known = ({}, 0)  # the same after the last check
+
+    @classmethod
+    def move(cls, now, n):
+        """What move n takes from the left, and to the left."""
+        if n == 1:
+            return [], cls.IDS
+        count = 250 if n % 40 == 0 else 1 + n % 8
+        some = list(dict.fromkeys(cls.IDS[(n * 37 + i * 11) % len(cls.IDS)] for i in range(count)))
+        return [i for i in some if now[i] is not None], [i for i in some if now[i] is None]
+
+    @classmethod
+    def apply(cls, now, n):
+        out, back = cls.move(now, n)
+        now.update(dict.fromkeys(out))
+        now.update({member: (n, i) for i, member in enumerate(back)})
+
+    def request(self, Binary, key):
+        self.moves += 1
+        out, back = self.move(self.now, self.moves)
+        self.apply(self.now, self.moves)
+        ops = op(1, key, struct.pack("<Q", self.moves))
+        for kind, relation, members in (6, LEFT, out), (5, RIGHT, out), (6, RIGHT, back), (5, LEFT, back):
+            ops += op(kind, struct.pack("<Q", self.number) + relation, struct.pack(f"<{len(members)}Q", *members))
+        return Binary.request(17, ops, b"")
+
+    def check(self, b, moves, rng):
+        """The lists after so many moves; what is wrong with them."""
+        now, n = dict(self.known[0]), self.known[1]  # it may not come to its end
+        while n < moves:
+            n += 1
+            self.apply(now, n)
+        left = sorted((i for i in now if now[i] is not None), key=now.get, reverse=True)
+        right = sorted(i for i in now if now[i] is None)
+        for relation, order, want in (LEFT, 2, left), (RIGHT, 0, right):
+            page = b.call(39, relation, struct.pack("<Q", self.number), struct.pack("<BBHIQQ", order, 0, 0, 1000, 0, 0))
+            got = struct.unpack(f"<{(len(page) - 25) // 8}Q", page[25:])
+            if list(got) != want:
+                yield f"{relation} in order {order} has {len(got)} ids, expected {len(want)} after {moves} moves"
+        for i in rng.sample(self.IDS, 3):
+            for relation, there in (LEFT, now.get(i) is not None), (RIGHT, i in now and now[i] is None):
+                found = b.call(41, relation, struct.pack("<Q", i), struct.pack("<Q", self.number), struct.pack("<I", 1))
+                if found != bytes([0, there]):
+                    yield f"the reverse list of {i} in {relation} disagrees after {moves} moves"
+        self.known = (dict(now), moves)
+        self.now, self.moves = dict(now), moves
+
+
 class Writer:
     """One connection's worth of keys. `sent` and `acked` are the oracle."""
 
     def __init__(self, number, rng):
         self.name = b"w%d" % number
         self.rng = rng
-        self.sent = {"register": 0, "pair": 0, "counter": 0}
+        self.sent = {"register": 0, "pair": 0, "counter": 0, "moves": 0}
         self.acked = dict(self.sent)
         self.version = 0
         self.errors = []
         self.logs = [Log(ks, self.name + b"/log") for ks in KEYSPACES]
         self.mixed = Log(b"kill", self.name + b"/mixed")  # with a key that says how many records it has
+        self.movers = Movers(number)
 
     def key(self, what):
         return self.name + b"/" + what.encode()
@@ -197,6 +262,8 @@ class Writer:
         if what == "pair":
             return what, n, Binary.request(17, op(1, self.key("pair") + b"1", self.value(n)) +
                                            op(1, self.key("pair") + b"2", self.value(n)), b"")
+        if what == "moves":
+            return what, n, self.movers.request(Binary, self.key(what))
         return what, n, Binary.request(17, op(3, self.key(what), struct.pack("<q", 1)), b"")
 
     def run(self, Binary, address):
@@ -234,6 +301,8 @@ class Writer:
         if one != two or (one and one != self.value(found["pair"])):
             self.errors.append(f"half a transaction: {one[:8]!r} {two[:8]!r}")
         found["counter"] = int(b.get(self.key("counter")) or b"0")
+        raw = b.get(self.key("moves"))
+        found["moves"] = struct.unpack("<Q", raw)[0] if raw else 0
         for what, n in found.items():
             if not self.acked[what] <= n <= self.sent[what]:
                 self.errors.append(f"{what} is {n}, acknowledged {self.acked[what]}, sent {self.sent[what]}")
@@ -251,8 +320,11 @@ class Writer:
         total = struct.unpack("<Q", total)[0] if total else 0
         if total > self.mixed.sent or total + 1 > self.mixed.end:
             self.errors.append(f"half a transaction: the key says {total} records, the log ends at {self.mixed.end}")
+        if self.movers.known[1] <= found["moves"] <= self.sent["moves"]:
+            self.errors += self.movers.check(b, found["moves"], self.rng)
         # What was sent and not acknowledged did not happen, or did: from here on it is known.
-        self.sent["counter"] = self.acked["counter"] = found["counter"]
+        for what in ("counter", "moves"):
+            self.sent[what] = self.acked[what] = found[what]
         b.close()
 
 
@@ -294,6 +366,8 @@ def main():
             b = Binary(address)
             for keyspace, server_time in KEYSPACES.items():
                 b.call(21, keyspace, struct.pack("<QQQQ", 0, 0, 0, server_time))
+            for relation, options in RELATIONS.items():
+                b.call(32, relation, struct.pack("<I", options))
             b.close()
             for w in writers:
                 w.check(Binary, address)

@@ -15,17 +15,21 @@
 //   - a replayed idempotency key answers as the first time;
 //   - logs are as logs_oracle.h compares them: pages in both directions, metadata, nonces, times,
 //   continuation tokens from before the crash, and how a client goes on;
+//   - relations are as rels_oracle.h compares them: lists in every order, their reverse lists, the
+//   lists that there are, stamps, and how a client goes on;
+//   - records whose bytes were left to the tier are read from there;
 //   - a second crash, at a random step of that recovery, loses nothing of this either.
 //
 // With --faults, instead of losing power at each step, each call fails in turn (once or for ever,
 // an I/O error or a full disk): what was refused must be absent, what was accepted and released
 // present.
 //
-// usage: crash_commit [--faults] [--states N] [--seed S]; prints the seed of a failure and stops.
+// usage: crash_commit [--faults] [--states N] [--seed S] [--stride N]; prints the seed of a failure
+// and stops. With a stride only each Nth step, or call, is tried: more scripts in the same time.
 #include "base/log.h"
 #include "base/os_sim.h"
-#include "logs_oracle.h"
-#include "store/store.h"
+#include "rels_oracle.h"
+#include "store/store_int.h"
 #include <string.h>
 
 enum { KEYS = 6, ACTIONS = 24, SEQS = 256, IDEMS = 4, VALUE_MAX = 1600, REPLIES = 1000 };
@@ -65,10 +69,16 @@ struct run {
     bool meanwhile;    // to write while the checkpoint goes below
     struct os_ops ops; // the simulated machine's, but for heard_rename
     const struct os_ops *under;
+    struct store_ops store_ops; // the store's, but for heard_row
+    const struct store_ops *store_under;
+    bool tiers;           // this script is mostly about records that move to the tier
+    uint64_t local_bytes; // of each log's newest records stay when others are there
     struct logs_history logs;
+    struct rels_history rels;
 };
 
 uint64_t failing_seed, states;
+static uint64_t stride = 1;
 
 static void power_failed(void *arg, const char *what)
 {
@@ -86,6 +96,7 @@ static struct commit_options options(struct os_sim *sim, struct run *r)
         .memory_limit = 64u << 20,
         .max_key = 64,
         .max_value = 4096,
+        .tier = {.read = logs_tier_read, .arg = &r->logs, .local_bytes = r->local_bytes},
         .on_fatal = power_failed,
         .arg = r,
     };
@@ -315,7 +326,7 @@ static bool do_space(struct run *r, int space)
 // Chooses a log whose keyspace exists; -1 if there is none.
 static int choose_log(struct run *r)
 {
-    int log = (int)(next(&r->rng) % LOGS);
+    int log = (int)(next(&r->rng) % (r->tiers ? 2 : LOGS));
     if (!r->logs.now.spaces[space_of(log)].exists && !do_space(r, space_of(log)))
         return -1;
     return r->broken || !r->logs.now.spaces[space_of(log)].exists ? -1 : log;
@@ -338,11 +349,72 @@ static uint64_t check_appends(struct run *r, const struct append_plan *plans, si
     return shows;
 }
 
-// A transaction on keys, or on one or two logs, or on both.
-static void do_txn(struct run *r, bool keys, bool logs)
+static void do_declare(struct run *r, int rel)
+{
+    struct errmsg msg = {0};
+    uint64_t dep, created;
+    for (bool again = false;; again = true) {
+        enum err e = commit_relation_create(r->commit, rel_name(rel), rel_options(rel), &created,
+                                            &dep, &msg);
+        if (e == ERR_FULL && !again && !commit_checkpoint(r->commit, &msg))
+            continue;
+        if (given_up(r, e))
+            return;
+        CHECK(e == ERR_OK, "relation: %s", msg.text);
+        break;
+    }
+    remember(r, dep);
+    rels_made(&r->rels, rel, dep);
+    reply(r, dep, dep);
+}
+
+// Relations that were made by their first addition, also by one that then failed.
+static void note_made(struct run *r)
+{
+    int rel;
+    while (rels_made_itself(r->commit, &r->rels, &rel)) {
+        remember(r, r->last + 1);
+        rels_made(&r->rels, rel, r->last);
+    }
+}
+
+struct done {
+    struct key_plan *keys;
+    const struct txn_op *ops;
+    const struct append_plan *plans;
+    size_t appends;
+    const struct rel_plan *rels;
+    uint64_t seq, now;
+};
+
+static void finish_txn(struct run *r, const struct done *d, uint64_t dep)
+{
+    bool binds, changed = rels_check(&r->rels, d->rels, &binds);
+    CHECK(!changed || d->seq, "lists changed, and nothing was logged");
+    for (size_t i = 0; i < d->keys->count; i++) // but for deletions of what is not there
+        binds = binds || d->ops[i].kind == TXN_PUT || r->now.keys[d->keys->keys[i]].exists;
+    check_keys(r, d->keys, d->ops);
+    if (d->seq)
+        remember(r, d->seq);
+    uint64_t records = r->logs.pooled, older = rels_shown(&r->rels, d->rels);
+    uint64_t shows = check_appends(r, d->plans, d->appends, d->seq, d->now);
+    if (changed)
+        rels_remember(r->commit, &r->rels, d->rels, d->seq);
+    // What changed may be in relations alone whose answers wait for nothing.
+    if (shows == d->seq && !binds && r->logs.pooled == records)
+        shows = 0;
+    reply(r, dep, older > shows ? older : shows);
+}
+
+enum { ON_KEYS = 1, ON_LOGS = 2, ON_RELS = 4 };
+
+// A transaction on keys, on one or two logs, on relations, or on several of them.
+static void do_txn(struct run *r, unsigned on)
 {
     static struct append_plan plans[2];
-    struct txn_op ops[5] = {0};
+    static struct rel_plan rels;
+    bool keys = on & ON_KEYS, logs = on & ON_LOGS;
+    struct txn_op ops[5 + EDITS_MAX] = {0};
     struct key_plan k = {.after = r->now};
     struct log_watch watches[2];
     int wakes[2];
@@ -361,6 +433,12 @@ static void do_txn(struct run *r, bool keys, bool logs)
         appends++;
     }
     struct txn t = {.ops = ops, .count = k.count + appends};
+    rels.count = 0;
+    if (on & ON_RELS)
+        rels_choose(&r->rels, &r->rng, &rels);
+    for (size_t i = 0; i < rels.count; i++)
+        ops[t.count++] = (struct txn_op){.kind = rels.adds[i] ? TXN_RELATE : TXN_UNRELATE,
+                                         .edit = &rels.edits[i]};
     if (t.count == 0)
         return;
     for (size_t i = 0; i < appends && watched; i++)
@@ -370,6 +448,8 @@ static void do_txn(struct run *r, bool keys, bool logs)
     enum err e = run_txn(r->commit, &t, &dep, &msg);
     for (size_t i = 0; i < appends && watched; i++)
         watch_end(r, &watches[i], wakes[i], e == ERR_OK && plans[i].a.appended > 0);
+    if (rels.count)
+        note_made(r);
     if (given_up(r, e))
         return;
     CHECK(e == (k.wrong ? ERR_CONFLICT : ERR_OK), "%s %s", err_name(e), msg.text);
@@ -377,10 +457,7 @@ static void do_txn(struct run *r, bool keys, bool logs)
         reply(r, dep, 0);
         return;
     }
-    check_keys(r, &k, ops);
-    if (t.seq)
-        remember(r, t.seq);
-    reply(r, dep, check_appends(r, plans, appends, t.seq, now));
+    finish_txn(r, &(struct done){&k, ops, plans, appends, &rels, t.seq, now}, dep);
 }
 
 // What a cut is to do, and does if all goes well.
@@ -473,9 +550,36 @@ static void do_read_log(struct run *r)
         CHECK(given_up(r, e), "read: %s", err_name(e));
 }
 
+static void do_read_list(struct run *r)
+{
+    uint64_t dep, shows;
+    enum err e = rels_read(r->commit, &r->rels.now, &r->rng, &dep, &shows);
+    if (e)
+        CHECK(given_up(r, e), "read: %s", err_name(e));
+    else
+        reply(r, dep, shows);
+}
+
+static void do_tier(struct run *r)
+{
+    struct log_event event;
+    enum err e;
+    int log = choose_log(r);
+    if (log < 0 || !r->logs.now.logs[log].exists)
+        return;
+    if (next(&r->rng) % 2)
+        r->broken = commit_flush(r->commit) != ERR_OK || r->broken;
+    if (logs_move(r->commit, &r->logs, &r->rng, log, &event, &e)) {
+        remember(r, event.seq);
+        logs_remember(&r->logs, &event);
+    }
+    CHECK(!e || e == ERR_INVALID || given_up(r, e), "tier: %s", err_name(e));
+}
+
 // Everything that can be read from below again has to be.
 static void do_evict(struct run *r)
 {
+    rels_evict_all(r->commit);
     struct logs *l = r->commit->logs;
     for (unsigned s = 0; s < LOGS_SHARDS; s++) {
         logs_lock(l, s);
@@ -495,15 +599,34 @@ static bool all_spaces(const struct run *r)
     return all;
 }
 
+// Others write, if that needs no checkpoint of its own.
+static void write_meanwhile(struct run *r)
+{
+    r->meanwhile = false;
+    if (!all_spaces(r) || admit_write(r->commit))
+        return;
+    if (next(&r->rng) % 6 == 0)
+        do_tier(r);
+    else
+        do_txn(r, 1 + (unsigned)(next(&r->rng) % 7));
+}
+
 static enum err heard_rename(struct os *os, const char *from, const char *to)
 {
     struct run *r = running;
-    if (r->meanwhile && strstr(from, "/db/")) {
-        r->meanwhile = false;
-        if (all_spaces(r) && !admit_write(r->commit)) // else it would want a checkpoint first
-            do_txn(r, next(&r->rng) % 2, true);
-    }
+    if (r->meanwhile && strstr(from, "/db/"))
+        write_meanwhile(r);
     return r->under->rename(os, from, to);
+}
+
+// Lists are copied one table after another: what changes meanwhile is in some of them.
+static enum err heard_row(struct store_writer *w, enum store_space space, struct slice key,
+                          struct slice value)
+{
+    struct run *r = running;
+    if (r->meanwhile && space == STORE_RELS && next(&r->rng) % 16 == 0)
+        write_meanwhile(r);
+    return r->store_under->add(w, space, key, value);
 }
 
 static void listen(struct run *r)
@@ -514,6 +637,14 @@ static void listen(struct run *r)
     r->ops.rename = heard_rename;
     os->ops = &r->ops;
     running = r;
+}
+
+static void listen_to_store(struct run *r)
+{
+    r->store_under = r->commit->store->ops;
+    r->store_ops = *r->store_under;
+    r->store_ops.add = heard_row;
+    r->commit->store->ops = &r->store_ops;
 }
 
 static void do_checkpoint(struct run *r)
@@ -589,7 +720,9 @@ static void reopen(struct run *r)
         CHECK(sim_power_is_off(r->sim) || r->broken || r->faults, "cannot open: %s", msg.text);
         r->broken = true;
         r->commit = NULL;
+        return;
     }
+    listen_to_store(r);
 }
 
 // Back too, but not so far that an idempotency key would expire.
@@ -606,6 +739,8 @@ static void run_script(struct run *r, uint64_t seed, uint64_t power_off)
     memset(r, 0, sizeof *r);
     r->sim = sim_new(seed);
     r->rng = seed;
+    r->tiers = seed % 4 == 3;
+    r->local_bytes = seed % 3 * 1200;
     listen(r);
     sim_set_wall_ms(r->sim, NOON_MS);
     sim_power_off_after(r->sim, power_off);
@@ -627,34 +762,63 @@ static void do_restart(struct run *r)
     reopen(r);
 }
 
+// Logs that have whole chunks to be moved, moved, dropped here and read.
+static void act_on_tier(struct run *r)
+{
+    uint64_t dice = next(&r->rng) % 10;
+    if (dice < 4)
+        do_txn(r, ON_LOGS);
+    else if (dice < 7)
+        do_tier(r);
+    else if (dice < 8)
+        do_checkpoint(r);
+    else if (dice < 9)
+        do_evict(r);
+    else
+        do_read_log(r);
+}
+
 static void act(struct run *r, int i)
 {
+    if (r->tiers && next(&r->rng) % 2) {
+        act_on_tier(r);
+        return;
+    }
     uint64_t dice = next(&r->rng) % 100;
+    int rel = rels_undeclared(&r->rels, &r->rng);
     if (i < SPACES && next(&r->rng) % 4)
         (void)do_space(r, i);
-    else if (dice < 20)
-        do_txn(r, true, false);
-    else if (dice < 25)
+    else if (rel >= 0 && next(&r->rng) % 2)
+        do_declare(r, rel);
+    else if (dice < 12)
+        do_txn(r, ON_KEYS);
+    else if (dice < 16)
         do_idempotent(r);
-    else if (dice < 29)
+    else if (dice < 19)
         do_read(r);
-    else if (dice < 42)
-        do_txn(r, false, true);
-    else if (dice < 48)
-        do_txn(r, true, true);
-    else if (dice < 53)
+    else if (dice < 27)
+        do_txn(r, ON_LOGS);
+    else if (dice < 39)
+        do_txn(r, ON_RELS);
+    else if (dice < 47)
+        do_txn(r, (unsigned)(next(&r->rng) % 8));
+    else if (dice < 50)
         do_read_log(r);
-    else if (dice < 62)
+    else if (dice < 54)
+        do_read_list(r);
+    else if (dice < 60)
         do_cut(r, dice % 2);
-    else if (dice < 66)
+    else if (dice < 63)
         do_retain(r);
-    else if (dice < 69)
+    else if (dice < 65)
         (void)do_space(r, (int)(next(&r->rng) % SPACES));
-    else if (dice < 72)
+    else if (dice < 69)
         do_evict(r);
+    else if (dice < 73)
+        do_tier(r);
     else if (dice < 85)
         r->broken = commit_flush(r->commit) != ERR_OK || r->broken;
-    else if (dice < 95)
+    else if (dice < 96)
         do_checkpoint(r);
     else
         do_restart(r);
@@ -716,6 +880,7 @@ static void compare(struct run *r, struct commit *c, uint64_t s)
               msg.text, t.seq, m->idem_seq[i]);
     }
     logs_compare(c, &r->logs, s, &rng);
+    rels_compare(c, &r->rels, s, &rng);
     // Deleted keys remember their versions themselves while they are in memory; after a checkpoint
     // only the floor does.
     struct errmsg failed = {0};
@@ -737,12 +902,12 @@ static void compare(struct run *r, struct commit *c, uint64_t s)
               m->keys[i].highest);
     }
     logs_go_on(c, &r->logs, s);
+    rels_go_on(c, &r->rels, s, &rng);
 }
 
 static void recover_and_compare(struct run *r, struct os_sim *disk)
 {
-    struct run ignored = {0};
-    struct commit_options o = options(disk, &ignored);
+    struct commit_options o = options(disk, r);
     struct commit_recovery found;
     struct commit *c;
     struct errmsg msg = {0};
@@ -752,6 +917,7 @@ static void recover_and_compare(struct run *r, struct os_sim *disk)
     if (e == ERR_OK && states % 8 == 0) { // killed as soon as it was ready
         uint64_t last = found.last_seq;
         commit_abandon(c);
+        CHECK(!commit_check(&o, &found, &msg), "check: %s", msg.text);
         e = commit_open(&c, &o, &found, &msg);
         CHECK(e || found.last_seq == last, "recovered to sequence %" PRIu64 ", then to %" PRIu64,
               last, found.last_seq);
@@ -759,15 +925,15 @@ static void recover_and_compare(struct run *r, struct os_sim *disk)
     CHECK(e == ERR_OK, "cannot recover: %s %s", err_name(e), msg.text);
     compare(r, c, found.last_seq);
     commit_abandon(c);
+    CHECK(states % 8 != 4 || !commit_check(&o, &found, &msg), "check: %s", msg.text);
     states++;
 }
 
 // Loses power again in the middle of recovery, then recovers for good.
 static void crash_in_recovery(struct run *r, const struct os_sim *disk, uint64_t *rng)
 {
-    struct run ignored = {0};
     struct os_sim *again = sim_clone(disk);
-    struct commit_options o = options(again, &ignored);
+    struct commit_options o = options(again, r);
     struct commit *c;
     struct errmsg msg;
     sim_power_off_after(again, next(rng) % 8);
@@ -786,7 +952,7 @@ static void crash_everywhere(uint64_t seed, uint64_t max_states)
     run_script(&r, seed, UINT64_MAX);
     uint64_t steps = sim_steps(r.sim), rng = seed ^ 0x5bd1e995;
     end_script(&r);
-    for (uint64_t at = 0; at <= steps && states < max_states; at++) {
+    for (uint64_t at = seed % stride; at <= steps && states < max_states; at += stride) {
         run_script(&r, seed, at);
         struct {
             enum sim_survival how;
@@ -816,6 +982,8 @@ static bool fail_once(uint64_t seed, enum sim_call call, uint64_t nth, enum err 
     memset(&r, 0, sizeof r);
     r.sim = sim_new(seed);
     r.rng = seed;
+    r.tiers = seed % 4 == 3;
+    r.local_bytes = seed % 3 * 1200;
     r.faults = true;
     listen(&r);
     sim_set_wall_ms(r.sim, NOON_MS);
@@ -842,7 +1010,7 @@ static void fail_everywhere(uint64_t seed, uint64_t max_states)
     failing_seed = seed;
     for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
         for (int kind = 0; kind < 4; kind++)
-            for (uint64_t nth = 1; states < max_states; nth++)
+            for (uint64_t nth = 1 + seed % stride; states < max_states; nth += stride)
                 if (!fail_once(seed, calls[c], nth, kind & 1 ? ERR_NO_SPACE : ERR_IO, kind & 2))
                     break;
 }
@@ -856,7 +1024,10 @@ int main(int argc, char **argv)
             want = strtoull(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--seed"))
             seed = strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--stride"))
+            stride = strtoull(argv[i + 1], NULL, 10);
     }
+    CHECK(stride > 0, "a stride is 1 at least");
     log_set_level(LOG_NONE); // every crash is an error worth a line
     uint64_t begin = os_mono_ns(os_real());
     while (states < want && faults)

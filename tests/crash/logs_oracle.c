@@ -75,7 +75,13 @@ static void model_apply(struct logs_model *m, const struct logs_history *h,
         l->first = l->end = 1;
         l->last_time = INT64_MIN;
         l->next_nonce = 0;
+        l->tiered = l->tier_seq = 0;
         l->n = 0;
+    }
+    if (e->kind == EVENT_TIER) { // nobody sees that
+        l->tiered = e->offset;
+        l->tier_seq = e->seq;
+        return;
     }
     l->seq = e->seq;
     if (e->kind == EVENT_APPEND) {
@@ -363,6 +369,13 @@ static void compare_meta(struct commit *c, const struct model_log *l, int log)
           " %zu %" PRIu64,
           log, m.first_offset, m.end_offset, (uint64_t)m.next_nonce, m.last_timestamp, m.records,
           m.bytes, l->first, l->end, (uint64_t)l->next_nonce, l->last_time, l->n, bytes);
+    struct keyspace *k = logs_keyspace(c->logs, name.keyspace);
+    uint64_t hash = logs_hash(c->logs, k->id, name.key);
+    logs_lock(c->logs, logs_shard(hash));
+    uint64_t tiered = logs_find(c->logs, hash, k, name.key)->tiered;
+    logs_unlock(c->logs, logs_shard(hash));
+    CHECK(tiered == l->tiered, "log %d: tiered before %" PRIu64 ", expected %" PRIu64, log, tiered,
+          l->tiered);
 }
 
 static bool count_name(void *arg, struct slice name)
@@ -451,6 +464,71 @@ void logs_go_on(struct commit *c, const struct logs_history *h, uint64_t seq)
         CHECK(space_of(i) != 1 || a.timestamp > l->last_time,
               "log %d: time %" PRId64 " after %" PRId64, i, a.timestamp, l->last_time);
     }
+}
+
+// ---- the tier
+
+static const struct model_record *appended(const struct logs_history *h, int log, uint64_t offset)
+{
+    for (size_t i = 0; i < h->count; i++) {
+        const struct log_event *e = &h->events[i];
+        if (e->kind != EVENT_APPEND || e->which != log)
+            continue;
+        for (size_t k = e->from; k < e->from + e->count; k++)
+            if (h->pool[k].offset == offset)
+                return &h->pool[k];
+    }
+    return NULL;
+}
+
+enum err logs_tier_read(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
+                        struct buf *out, struct errmsg *msg)
+{
+    const struct logs_history *h = arg;
+    int log = 0;
+    while (log < LOGS && !(slice_equal(name->keyspace, space_name(space_of(log))) &&
+                           slice_equal(name->key, log_name(log).key)))
+        log++;
+    CHECK(log < LOGS, "the tier is asked for another log");
+    for (uint64_t at = first; at <= last; at++) {
+        const struct model_record *m = at < h->moved[log] ? appended(h, log, at) : NULL;
+        uint8_t bytes[RECORD_MAX], record[RECORD_MAX + RECORD_OVERHEAD];
+        if (!m)
+            return err_set(msg, ERR_MISSING, "record %" PRIu64 " is not in the tier", at);
+        struct record r = {at, m->time, m->nonce, record_bytes(m->tag, bytes)};
+        enum err e = buf_append(out, record, (size_t)(record_write(record, &r) - record));
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+bool logs_move(struct commit *c, struct logs_history *h, uint64_t *rng, int log,
+               struct log_event *event, enum err *e)
+{
+    const struct model_log *m = &h->now.logs[log];
+    struct log_name name = log_name(log);
+    struct errmsg msg = {0};
+    uint64_t before = next(rng) % 2 ? m->end : 1 + next(rng) % m->end;
+    uint64_t was = h->moved[log], last = wal_last(c->wal), durable = wal_durable(c->wal);
+    h->moved[log] = before > was ? before : was;
+    *e = commit_tier_done(c, &name, before, &msg);
+    *event =
+        (struct log_event){.kind = EVENT_TIER, .which = log, .seq = last + 1, .offset = before};
+    bool logged = wal_last(c->wal) != last;
+    if (*e) {
+        CHECK(!logged, "log %d: %s, and logged", log, err_name(*e));
+        CHECK(*e != ERR_INVALID || m->seq > durable || m->tier_seq > durable, "log %d: %s", log,
+              msg.text);
+        h->moved[log] = was;
+        return false;
+    }
+    const struct model_record *newest = before > 1 ? appended(h, log, before - 1) : NULL;
+    CHECK(!newest || newest->seq <= wal_durable(c->wal), "log %d: what is not durable is moved",
+          log);
+    CHECK(logged ? before >= m->tiered : before <= m->tiered,
+          "log %d: moved before %" PRIu64 ", was %" PRIu64, log, before, m->tiered);
+    return logged;
 }
 
 // ---- retention

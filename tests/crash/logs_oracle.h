@@ -45,8 +45,10 @@ struct model_log {
     uint64_t first, end;
     u128 next_nonce;
     int64_t last_time;
-    uint64_t seq;     // of the last change
-    uint64_t cut_seq; // of the last trim or erase
+    uint64_t seq;      // of the last change
+    uint64_t cut_seq;  // of the last trim or erase
+    uint64_t tiered;   // records before this offset are in the tier
+    uint64_t tier_seq; // where it was logged
     size_t n;
     struct model_record v[LOG_RECORDS];
 };
@@ -63,13 +65,13 @@ struct logs_model {
     struct model_log logs[LOGS];
 };
 
-enum log_event_kind { EVENT_SPACE, EVENT_APPEND, EVENT_TRIM, EVENT_ERASE };
+enum log_event_kind { EVENT_SPACE, EVENT_APPEND, EVENT_TRIM, EVENT_ERASE, EVENT_TIER };
 
 struct log_event {
     enum log_event_kind kind;
     int which; // keyspace or log
     uint64_t seq;
-    uint64_t offset;          // trim: what is kept begins there; erase
+    uint64_t offset;          // trim: what is kept begins there; erase; tier: before it
     size_t from, count;       // append: of `pool`
     struct model_space space; // keyspace: as it is from now on
 };
@@ -85,6 +87,9 @@ struct logs_history {
     int token_log;
     enum log_direction token_direction;
     uint64_t token_next;
+    // The tier's objects, which are durable at once: each log's records before this, also those
+    // that were cut since.
+    uint64_t moved[LOGS];
 };
 
 struct os_sim;
@@ -127,6 +132,13 @@ bool log_compare(struct commit *c, const struct model_log *m, int log, uint64_t 
 void logs_compare(struct commit *c, const struct logs_history *h, uint64_t seq, uint64_t *rng);
 // Goes on with the logs as a client would after a restart: resends, appends.
 void logs_go_on(struct commit *c, const struct logs_history *h, uint64_t seq);
+
+// The tier's hook (commit/tier.h); arg: the history.
+enum err logs_tier_read(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
+                        struct buf *out, struct errmsg *msg);
+// Moves records to the tier, and says so. True: there is an event. *e is what that ended with.
+bool logs_move(struct commit *c, struct logs_history *h, uint64_t *rng, int log,
+               struct log_event *event, enum err *e);
 
 // Runs retention, and makes events of what it took out, in the order of their sequences; returns
 // how many. With `sim` it must have taken out all that the policies ask for,

@@ -2,6 +2,7 @@
 
 #include "archive_world.h"
 #include "base/os.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -79,7 +80,12 @@ void world_text(struct object_store *s, const char *dir, struct buf *out)
     size_t *path = calloc(k.t.n + 1, sizeof *path);
     uint64_t end;
     size_t n = tiles_path(&k.t, 1, path, &end);
-    assert_false(tiles_beyond(&k.t, end + 1));
+    if (tiles_beyond(&k.t, end + 1)) {
+        for (size_t i = 0; i < k.t.n; i++)
+            print_message("%" PRIu64 " to %" PRIu64 ", %" PRIu64 " bytes\n", k.t.v[i].name.first,
+                          k.t.v[i].name.last, k.t.v[i].stored);
+        fail_msg("no object of %s holds offset %" PRIu64, dir, end);
+    }
     for (size_t i = 0; i < n; i++)
         put_tile(s, dir, &k.t.v[path[i]].name, out);
     assert_ok(buf_append(out, "", 1)); // a string

@@ -267,7 +267,7 @@ static void few_requests(void **state)
         fill(&m, shape);
         assert_int_equal(world_count(m.store, "ks/key/data_"), 10000);
         for (enum archive_start start = ARCHIVE_FIRST; start <= ARCHIVE_NONCE; start++) {
-            uint64_t worst = worst_search(&m, 150, start);
+            uint64_t worst = worst_search(&m, 70, start);
             print_message("shape %d: %s: at most %" PRIu64 " requests\n", shape, names[start],
                           worst);
             assert_true(worst <= 16);
@@ -285,7 +285,7 @@ static void few_requests_without_watermark(void **state)
     fill(&m, EVEN);
     fake_object_drop(m.store, "ks/key/watermark");
     for (enum archive_start start = ARCHIVE_FIRST; start <= ARCHIVE_NONCE; start++)
-        assert_true(worst_search(&m, 100, start) <= 16);
+        assert_true(worst_search(&m, 50, start) <= 16);
     model_release(&m);
 }
 

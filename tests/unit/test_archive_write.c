@@ -382,8 +382,8 @@ static void damaged(void **state)
     uint8_t mark[8];
     store64(mark, 5);
     fake_object_set(s, DIR "/watermark", slice_of(mark, 8));
-    w = writer(s, NULL);
-    assert_err(world_append(w, &world_log, "n", 1, NONCE_NONE, NULL), ERR_DAMAGED);
+    w = writer(s, NULL); // a watermark where nothing begins is left aside
+    assert_ok(world_append(w, &world_log, "n", 1, NONCE_NONE, NULL));
     archive_writer_free(w);
     fake_object_set(s, DIR "/watermark", slice_of(mark, 7));
     w = writer(s, NULL);

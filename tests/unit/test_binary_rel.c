@@ -649,6 +649,58 @@ static void fetch_fails(void **state)
     leave(&r);
 }
 
+// Lists that are cold again whenever they were fetched: every request ends, and those behind it are
+// answered.
+static void never_warm(void **state)
+{
+    static const char reads[] = "the lists of the request do not fit storage.memory_limit all at "
+                                "once";
+    static const char changes[] = "too many rounds"; // the fake's
+    const struct list lists[] = {{"f", 2, 0}, {"f", 1, 0}};
+    const struct group g = {1, IDS(9), 0};
+    struct room r;
+    enter(&r);
+    ask_add(&r, "f", 1, IDS(1));
+    ask_add(&r, "f", 2, IDS(1));
+    expect32(&r, 1);
+    expect32(&r, 1);
+    run(&r);
+    fake_commit_defer(r.commit, true);
+    fake_rel_cold(r.commit, "f", 1, false);
+    fake_rel_frozen(r.commit, true);
+    ask_from(&r, FRAME_REL_GET, "f", 1);
+    expect_error(&r, reads);
+    ask_page(&r, "f", 1, RISING, 0, 1, 0);
+    expect_error(&r, reads);
+    ask_count(&r, "f", 1, 0);
+    expect_error(&r, reads);
+    ask_many(&r, "f", IDS(2, 1), 1, 0);
+    expect_error(&r, reads);
+    ask_combine(&r, UNION, lists, 2, 0, 0, 0);
+    expect_error(&r, reads);
+    ask_edit(&r, "f", &g, 1, 0, "");
+    expect_error(&r, changes);
+    // Additions that are tried together first: only the one that cannot be fails.
+    for (uint64_t from = 4; from; from--)
+        ask_add(&r, "f", from, IDS(9));
+    expect32(&r, 1);
+    expect32(&r, 1);
+    expect32(&r, 1);
+    expect_error(&r, changes);
+    ask_ping(&r);
+    expect_ping(&r);
+    feed(&r);
+    int rounds = 0;
+    for (; r.conn->waiting; rounds++) {
+        assert_true(rounds < 1000);
+        fake_commit_work(r.commit);
+        fake_conn_run(r.conn);
+    }
+    assert_true(rounds >= 700); // each of them was tried so often
+    check(&r);
+    leave(&r);
+}
+
 static void full(void **state)
 {
     struct room r;
@@ -850,6 +902,7 @@ int main(void)
         cmocka_unit_test(too_many),
         cmocka_unit_test(long_lists),
         cmocka_unit_test(cold_lists),
+        cmocka_unit_test(never_warm),
         cmocka_unit_test(fetch_fails),
         cmocka_unit_test(full),
         cmocka_unit_test(transactions),

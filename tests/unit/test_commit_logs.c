@@ -467,6 +467,44 @@ static void test_model_tiered(void **state)
     run_model(f);
 }
 
+static enum err no_objects(void *arg, const struct log_name *n, uint64_t first, uint64_t last,
+                           struct buf *out, struct errmsg *msg)
+{
+    return err_set(msg, ERR_NETWORK, "nobody answers");
+}
+
+// All of a log is in objects, which cannot be reached: it still takes records, as recovery does.
+static void test_append_without_objects(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct log_input in = {slice_str("record"), NONCE_NONE, 1, true};
+    struct log_append a = {.name = name, .records = &in, .count = 1};
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    f->o.tier = (struct commit_tier){.read = no_objects, .arg = f};
+    open_it(f);
+    for (uint64_t end = 2; end < 12; end++) {
+        if (append(f, &a, &msg))
+            fail_msg("append: %s", msg.text);
+        assert_int_equal(a.end_offset, end);
+        if (end % 3 == 0) { // the bytes of all of it go
+            uint64_t before = dropped(f);
+            assert_int_equal(commit_flush(f->c), ERR_OK);
+            assert_int_equal(commit_tier_done(f->c, &name, end, &msg), ERR_OK);
+            checkpoint(f); // the rows of what is dropped are below
+            assert_int_equal(commit_tier_done(f->c, &name, end, &msg), ERR_OK);
+            checkpoint(f);
+            assert_true(dropped(f) > before);
+        }
+        assert_int_equal(commit_flush(f->c), ERR_OK);
+        if (end % 2)
+            commit_abandon(f->c);
+        else
+            assert_int_equal(commit_close(f->c), ERR_OK);
+        open_it(f);
+    }
+}
+
 static void bad_token(struct fix *f, const char *text, const struct log_name *n)
 {
     struct log_query q = {
@@ -586,6 +624,7 @@ static void test_dep(void **state)
     assert_int_equal(commit_keyspace_create(f->c, n.keyspace, &p, &created, &made, &msg), ERR_OK);
     assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
     assert_int_equal(dep, made);
+    log_page_release(&page);
     assert_int_equal(commit_log_meta(f->c, &n, &meta, &dep, &msg), ERR_MISSING);
     assert_int_equal(dep, made);
     assert_int_equal(commit_log_flush(f->c, &n, &dep, &msg), ERR_OK);
@@ -598,6 +637,7 @@ static void test_dep(void **state)
     assert_int_equal(commit_flush(f->c), ERR_OK);
     assert_int_equal(commit_log_read(f->c, &q, &page, &dep, &msg), ERR_OK);
     assert_int_equal(dep, 0);
+    log_page_release(&page);
 }
 
 static void woken(void *arg)
@@ -828,6 +868,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_model_tiered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_append_without_objects, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_mixed, set_up, tear_down),

@@ -1065,6 +1065,27 @@ static void damage(struct fix *f, struct slice key, struct slice value)
     buf_release(&was);
 }
 
+// The first chunk of a long list begins with 0: one that does not is not loaded.
+static void move_first_chunk(struct fix *f, uint64_t from)
+{
+    struct rel_ref r;
+    struct store_writer *w;
+    struct errmsg msg = {0};
+    uint8_t key[REL_ROW_KEY];
+    struct buf was;
+    buf_init(&was, 1 << 20);
+    assert_ok(commit_rel_ref(f->c, slice_str("rev"), from, false, &r, &msg));
+    assert_ok(
+        store_get(f->c->store, STORE_RELS, rel_chunk_key(key, r.table, r.hash, 0), false, &was));
+    assert_ok(store_begin(f->c->store, &w));
+    assert_ok(
+        store_add(w, STORE_RELS, rel_chunk_key(key, r.table, r.hash, 0), (struct slice){NULL, 0}));
+    assert_ok(store_add(w, STORE_RELS, rel_chunk_key(key, r.table, r.hash, 1), buf_slice(&was)));
+    assert_ok(store_commit(w, &msg));
+    assert_err(check_rels(f->c, &msg), ERR_DAMAGED);
+    buf_release(&was);
+}
+
 static void test_check_finds(void **state)
 {
     struct fix *f = *state;
@@ -1076,6 +1097,7 @@ static void test_check_finds(void **state)
     declare(f);
     assert_ok(relate(f, "rev", TXN_RELATE, 7, ids, 2000, &dep, &msg)); // a long list
     assert_ok(relate(f, "rev", TXN_RELATE, 8, ids, 5, &dep, &msg));
+    assert_ok(relate(f, "rev", TXN_RELATE, 9, ids + 1, 1999, &dep, &msg));
     assert_ok(commit_close(f->c));
     f->c = NULL;
     assert_ok(commit_check(&f->o, &found, &msg));
@@ -1094,6 +1116,7 @@ static void test_check_finds(void **state)
     damage(f, rel_list_key(key, r.table + 1, r.hash), text);                      // no block
     damage(f, rel_relation_key(key, 1), text);
     damage(f, rel_relation_key(key, 1), none);
+    move_first_chunk(f, 9);
 }
 
 int main(void)

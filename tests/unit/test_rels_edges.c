@@ -4,7 +4,7 @@
 
 #include "op_random.h"
 #include "table/ids.h"
-#include "table/rels.h"
+#include "table/rels_int.h"
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -101,7 +101,7 @@ static void test_permutation_avalanche(void **state)
         for (unsigned in = 0; in < 64; in++) {
             uint64_t change = hash ^ rels_hash(r, from ^ 1ull << in);
             for (unsigned out = 0; out < 64; out++)
-                flips[in][out] += change >> out & 1;
+                flips[in][out] += (unsigned)(change >> out & 1);
         }
     }
     for (unsigned in = 0; in < 64; in++)
@@ -508,6 +508,95 @@ static void test_eviction(void **state)
     rels_free(r);
 }
 
+// Counts what may be evicted; with `used`, all of a shard's lists must have been.
+static uint64_t clean_slots(struct rels *r, unsigned shard, bool used)
+{
+    uint64_t n = 0;
+    for (struct rel_table *t = r->shards[shard].first; t; t = t->next)
+        for (struct rel_slot *slot = slot_from(t, 0); slot; slot = slot_at(t, slot + 1)) {
+            n += !(slot->word & WORD_UNWRITTEN);
+            assert_true(!used || slot->word & WORD_USED);
+        }
+    return n;
+}
+
+// The count of what may be evicted is right whatever happens; where that is nothing, the eviction
+// hand does not move.
+static void test_evictable(void **state)
+{
+    struct rels *r = new_rels(true);
+    uint64_t rnd = 8;
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t from = next_random(&rnd) % 3000, id = next_random(&rnd) % 300;
+        uint64_t hash = rels_hash(r, from);
+        unsigned shard = rels_shard(hash);
+        rels_lock(r, shard);
+        bool cold = rels_find(r, 0, hash) == RELS_COLD;
+        if (cold)
+            assert_ok(rels_install(r, rels_image_new(r, 0, hash)));
+        rels_unlock(r, shard);
+        if (next_random(&rnd) % 3)
+            (void)add(r, from, id);
+        else
+            (void)take(r, from, id);
+        struct rows rows = {0};
+        uint64_t cursor = 0;
+        rels_lock(r, shard);
+        if (i % 50 == 0)
+            (void)rels_capture(r, shard, 0, &cursor, 1000, count_row, &rows);
+        if (i % 50 == 10)
+            rels_captured(r, shard, i % 100 == 10);
+        if (i % 50 == 20)
+            (void)rels_evict(r, shard, 0);
+        assert_int_equal(clean_slots(r, shard, false), r->shards[shard].clean);
+        struct rel_table *t = shard_table(&r->shards[shard], 0);
+        if (t && r->shards[shard].clean == 0) {
+            for (struct rel_slot *slot = slot_from(t, 0); slot; slot = slot_at(t, slot + 1))
+                slot->word |= WORD_USED;
+            (void)rels_evict(r, shard, 0);
+            assert_int_equal(clean_slots(r, shard, true), 0);
+        }
+        rels_unlock(r, shard);
+    }
+    rels_free(r);
+}
+
+// Thousands of tables, whose numbers have gaps: the hand finds all of them, and so do sums.
+static void test_many_tables(void **state)
+{
+    enum { EVERY = 3, LISTS = 200 };
+    struct rels *r = rels_new(secret, true);
+    size_t count, tables = 0;
+    for (uint32_t table = 1; table < RELS_TABLES - 1; table += EVERY, tables++) {
+        assert_ok(rels_table(r, table, false));
+        for (uint64_t from = table; from < table + LISTS; from++) {
+            uint64_t id = from, hash = rels_hash(r, from);
+            rels_lock(r, rels_shard(hash));
+            assert_ok(rels_add(r, table, hash, &id, NULL, 1, &id, NULL, &count));
+            rels_unlock(r, rels_shard(hash));
+        }
+        assert_int_equal(stats(r, table).lists, LISTS);
+        assert_int_equal(stats(r, table + 1).lists, 0);
+    }
+    assert_int_equal(stats(r, RELS_TABLES).lists, tables * LISTS);
+    for (unsigned shard = 0; shard < RELS_SHARDS; shard++) {
+        rels_lock(r, shard);
+        for (uint32_t table = 0; table < RELS_TABLES; table++) {
+            struct rows rows = {0};
+            uint64_t cursor = 0;
+            while (!rels_capture(r, shard, table, &cursor, 1000, count_row, &rows))
+                ;
+        }
+        rels_captured(r, shard, true);
+        r->shards[shard].hand_table = shard * 60 + 1;
+        (void)rels_evict(r, shard, 0);
+        rels_unlock(r, shard);
+    }
+    assert_int_equal(stats(r, RELS_TABLES).lists, 0);
+    assert_int_equal(stats(r, RELS_TABLES).evictions, tables * LISTS);
+    rels_free(r);
+}
+
 static void test_sequences(void **state)
 {
     struct rels *r = new_rels(true);
@@ -681,6 +770,8 @@ int main(void)
         cmocka_unit_test(test_damaged_rows),
         cmocka_unit_test(test_changed_chunks),
         cmocka_unit_test(test_eviction),
+        cmocka_unit_test(test_evictable),
+        cmocka_unit_test(test_many_tables),
         cmocka_unit_test(test_sequences),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_compaction),

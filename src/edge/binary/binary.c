@@ -108,13 +108,29 @@ enum conn_verdict binary_fetch(struct conn *c, enum frame_type type, const struc
 
 enum conn_verdict binary_txn_fetch(struct conn *c, enum frame_type type, const struct txn *t)
 {
+    struct session *s = conn_state(c);
+    s->rounds = t->rounds;
     conn_hold(c);
     return waits(c, type, commit_txn_fetch(binary_of(c)->o.commit, t, on_ready, c));
+}
+
+uint32_t binary_rounds(struct conn *c)
+{
+    const struct session *s = conn_state(c);
+    return s->rounds;
 }
 
 enum conn_verdict binary_rel_fetch(struct conn *c, enum frame_type type,
                                    const struct rel_ref *lists, size_t count)
 {
+    struct session *s = conn_state(c);
+    struct errmsg msg;
+    if (++s->rounds > BINARY_ROUNDS)
+        return binary_fail(c, type,
+                           err_set(&msg, ERR_TOO_BIG,
+                                   "the lists of the request do not fit storage.memory_limit all "
+                                   "at once"),
+                           &msg, 0);
     conn_hold(c);
     return waits(c, type, commit_rel_fetch(binary_of(c)->o.commit, lists, count, on_ready, c));
 }
@@ -394,10 +410,11 @@ static enum conn_verdict binary_input(struct conn *c)
         while (i < count && v == CONN_MORE && !s->tail && conn_pending(c) < LIMIT_OUT_STOP) {
             size_t before = 0;
             v = execute(c, &batch[i], count - i, &before);
-            for (; before; before--)
+            for (; before; before--, s->rounds = 0)
                 used += batch[i++].frame.size;
             if (v == CONN_WAIT && !s->job)
                 break; // it stays at the head of the input and runs again
+            s->rounds = 0;
             used += batch[i++].frame.size;
         }
         buf_consume(conn_in(c), used);

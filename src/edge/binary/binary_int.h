@@ -21,6 +21,7 @@ struct binary {
 // A connection's state. While it waits, the thread that it waits for owns wait_error and *job.
 struct session {
     enum err wait_error;    // how the wait for the request at the head of the input ended
+    uint32_t rounds;        // of fetching lists for that request
     struct binary_job *job; // of a request no longer in the input, whose reply is due next
     struct tail *tail;      // a LOG_TAIL under way, no longer in the input
 };
@@ -55,6 +56,8 @@ struct request {
 #define BATCH         128
 #define BATCH_CHANGES 512
 
+#define BINARY_ROUNDS 100u // of fetching lists for one request
+
 // A reply under way, for binary_reply_begin and binary_reply_end.
 struct binary_reply {
     struct conn *c;
@@ -79,6 +82,10 @@ MUST_USE enum conn_verdict binary_fetch(struct conn *c, enum frame_type type,
                                         const struct key_ref *keys, size_t count);
 MUST_USE enum conn_verdict binary_txn_fetch(struct conn *c, enum frame_type type,
                                             const struct txn *t);
+// How often that was for lists, for the request at the head of the input: a transaction begins with
+// it, so that lists which push each other out of memory end in an error.
+uint32_t binary_rounds(struct conn *c);
+// After BINARY_ROUNDS in vain it answers that the lists do not fit memory.
 MUST_USE enum conn_verdict binary_rel_fetch(struct conn *c, enum frame_type type,
                                             const struct rel_ref *lists, size_t count);
 MUST_USE enum conn_verdict binary_wait_room(struct conn *c, enum frame_type type);

@@ -3,7 +3,8 @@
 // Additions that arrive together, to one relation and with the same flags, are one transaction: one
 // round of locks and one entry in the log for all of them, with the members where they are in the
 // input. So are removals. Each has its own reply. Should the transaction fail, each is executed on
-// its own, so that each gets its own answer.
+// its own, so that each gets its own answer. Of what had to wait for lists half as many are tried
+// together.
 //
 // A group of REL_EDIT: 0 u64 from  8 u32 count  12 u32 remove (0 adds, 1 removes)  16 the members
 #include "edge/binary/binary_int.h"
@@ -88,8 +89,10 @@ static enum err commit_groups(struct conn *c, const struct request *q, struct re
     struct rel_edit edit = {.relation = q->frame.arg[0], .groups = groups, .count = n};
     struct txn_op op = {.kind = q->frame.type == FRAME_REL_ADD ? TXN_RELATE : TXN_UNRELATE,
                         .edit = &edit};
-    struct txn t = {
-        .ops = &op, .count = 1, .relaxed = load32(q->frame.arg[3].p) & REL_FLAG_RELAXED};
+    struct txn t = {.ops = &op,
+                    .count = 1,
+                    .relaxed = load32(q->frame.arg[3].p) & REL_FLAG_RELAXED,
+                    .rounds = binary_rounds(c)};
     enum err e = commit_txn(commit_of(c), &t, dep, msg);
     if (e == ERR_COLD)
         *waiting = binary_txn_fetch(c, q->frame.type, &t);
@@ -109,7 +112,10 @@ enum conn_verdict binary_rel_change(struct conn *c, const struct request *q, siz
     enum err e = check_change(&q->frame, &msg);
     if (e)
         return binary_fail(c, q->frame.type, e, &msg, 0);
-    size_t n = gather(q, count, groups);
+    // Lists that were fetched and are cold again may not fit memory all at once: half of them may.
+    uint32_t rounds = binary_rounds(c);
+    size_t most = rounds < 16 ? count >> rounds : 0;
+    size_t n = gather(q, most ? most : 1, groups);
     e = commit_groups(c, q, groups, n, &dep, &msg, &v);
     if (e == ERR_OK) {
         *before = n - 1;
@@ -243,7 +249,8 @@ enum conn_verdict binary_rel_edit(struct conn *c, const struct frame *f)
                         .count = d.op_count,
                         .relaxed = flags & REL_FLAG_RELAXED,
                         .idempotency = f->arg[3],
-                        .request_hash = hash64(f->arg[1], hash64(f->arg[0], 0))};
+                        .request_hash = hash64(f->arg[1], hash64(f->arg[0], 0)),
+                        .rounds = binary_rounds(c)};
         v = run_edit(c, &t);
     }
     decoded_release(&d);

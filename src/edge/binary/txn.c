@@ -420,7 +420,8 @@ enum conn_verdict binary_txn(struct conn *c, const struct frame *f)
         struct txn t = {.ops = d.ops,
                         .count = d.count,
                         .idempotency = f->arg[1],
-                        .request_hash = hash64(f->arg[0], 0)};
+                        .request_hash = hash64(f->arg[0], 0),
+                        .rounds = binary_rounds(c)};
         v = run(c, b->o.commit, &t);
     }
     decoded_release(&d);

@@ -1,0 +1,163 @@
+// Starting, the loop, and stopping, in order:
+//
+//   configuration -> the sink (its store is probed) -> the topic -> subscribe
+//   -> the loop: poll; take the record; now and then store, commit, tell
+//   -> a signal or an error -> store and commit, unless the sink's state is unknown -> leave the
+//      group, letting all logs go -> close
+//
+// Threads: this one, librdkafka's own, which read ahead, and the sink's. rd_kafka_consumer_poll
+// takes one record a call, and serves rebalances in calls that bring none. The call for many at
+// once (rd_kafka_consume_batch_queue) serves them while it holds records that it has not given yet;
+// what becomes of those depends on librdkafka's version.
+#include "bridge/bridge.h"
+#include "base/log.h"
+#include "bridge/bridge_int.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+enum { POLL_MS = 100, LOOK_AFTER = 1024 }; // records between two looks at signals and the clock
+#define FEEDS_DEFAULT 100000u              // logs remembered, as archive's max_cached_keys
+
+enum err bridge_fail(struct bridge *b, enum err e, const struct errmsg *why)
+{
+    if (!b->e) {
+        b->e = e;
+        b->why = *why;
+    }
+    return e;
+}
+
+enum err bridge_break(struct bridge *b, enum err e, const struct errmsg *why)
+{
+    struct errmsg told = *why;
+    if (e == ERR_CONFLICT)
+        err_set(&told, e,
+                "%.380s. Is there another bridge, of another group perhaps, or a second one for a "
+                "log that several partitions feed?",
+                why->text);
+    b->broken = true;
+    return bridge_fail(b, e, &told);
+}
+
+// Nonces from offsets and one log for all: wrong from the second partition on, whoever reads it.
+static enum err check_names(const struct bridge_config *c, int partitions, struct errmsg *msg)
+{
+    if (c->nonce.source != PARSE_OFFSET || c->keyspace.source != PARSE_STATIC ||
+        c->key.source != PARSE_STATIC || partitions < 2)
+        return ERR_OK;
+    return err_set(msg, ERR_INVALID,
+                   "topic %s has %d partitions, which would all feed the log \"%.80s/%.80s\" with "
+                   "nonce_parser = RecordOffset: of equal offsets only the first would be stored. "
+                   "Let key_parser or keyspace_parser be RecordPartition, or take nonces from a "
+                   "header",
+                   c->text[BRIDGE_kafka_topic], partitions, c->keyspace.name, c->key.name);
+}
+
+static enum err start(struct bridge *b, struct errmsg *msg)
+{
+    int partitions = 0;
+    uint64_t seed, max = b->config.number[BRIDGE_s3_max_cached_keys];
+    os_random(b->os, &seed, sizeof seed);
+    feeds_init(&b->feeds, max ? max : FEEDS_DEFAULT, seed);
+    enum err e = *b->config.text[BRIDGE_bridge_server]
+                     ? sink_server_open(&b->sink, &b->config, msg)
+                     : sink_objects_open(&b->sink, &b->config, b->os, msg);
+    e = e ? e : kafka_open(b, msg);
+    e = e ? e : kafka_find_topic(b, &partitions, msg);
+    e = e ? e : check_names(&b->config, partitions, msg);
+    e = e ? e : kafka_subscribe(b, msg);
+    if (!e)
+        log_event(LOG_INFO, "bridge_started", "topic=%s partitions=%d to=%s",
+                  log_quote(b->config.text[BRIDGE_kafka_topic]), partitions,
+                  log_quote(b->sink->where));
+    return e;
+}
+
+// Between records: false when it is time to stop.
+static bool look(struct bridge *b)
+{
+    if (kafka_stop_asked())
+        return false;
+    if (os_mono_ns(b->os) < b->next_commit_ns)
+        return true;
+    group_commit(b);
+    metrics_write(b);
+    b->next_commit_ns = os_mono_ns(b->os) +
+                        b->config.number[BRIDGE_kafka_offset_commit_interval_seconds] * 1000000000;
+    return true;
+}
+
+static void run(struct bridge *b)
+{
+    struct errmsg msg;
+    unsigned since = 0;
+    b->next_commit_ns = os_mono_ns(b->os) +
+                        b->config.number[BRIDGE_kafka_offset_commit_interval_seconds] * 1000000000;
+    while (!b->e) {
+        rd_kafka_message_t *m = rd_kafka_consumer_poll(b->consumer, since ? 0 : POLL_MS);
+        if (m && m->err) {
+            kafka_trouble(b, m->err, rd_kafka_message_errstr(m));
+        } else if (m) {
+            kafka_fine(b);
+            if (!b->e) // else a callback within the poll has ended it
+                record_take(b, m);
+            os_crash_point("bridge_taken");
+        }
+        if (m)
+            rd_kafka_message_destroy(m);
+        if (m && ++since < LOOK_AFTER)
+            continue;
+        if (!m && since && !b->e && sink_idle(b->sink, &msg))
+            bridge_break(b, ERR_NETWORK, &msg);
+        since = 0;
+        if (!b->e && !look(b))
+            break;
+    }
+}
+
+static void stop(struct bridge *b)
+{
+    group_commit(b);
+    rd_kafka_consumer_close(b->consumer); // hands the partitions over: group_rebalance
+    metrics_write(b);
+    metrics_log(b);
+}
+
+static void release(struct bridge *b)
+{
+    letters_close(b);
+    if (b->consumer)
+        rd_kafka_destroy(b->consumer);
+    sink_close(b->sink);
+    feeds_release(&b->feeds);
+    free(b->partitions);
+    bridge_config_release(&b->config);
+}
+
+static void block_signals(void)
+{
+    sigset_t signals;
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); // of every thread made from here on
+}
+
+enum err bridge_run(const char *config_path, struct errmsg *msg)
+{
+    struct bridge b = {.os = os_real()};
+    block_signals();
+    enum err e = bridge_config_load(&b.config, config_path, msg);
+    e = e ? e : start(&b, msg);
+    if (!e) {
+        run(&b);
+        stop(&b);
+        e = b.e;
+        *msg = b.why;
+    }
+    release(&b);
+    log_event(LOG_INFO, "bridge_stopped", "result=%s", err_name(e == ERR_CLOSED ? ERR_OK : e));
+    return e == ERR_CLOSED ? ERR_OK : e;
+}

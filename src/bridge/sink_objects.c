@@ -1,0 +1,204 @@
+// Records into objects, through the batching writer.
+#include "archive/name.h"
+#include "bridge/sink.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { KEYSPACES_BYTES = 1 << 20 };
+
+struct objects {
+    struct sink base;
+    struct os *os;
+    struct object_store *store;
+    struct archive_options archive;
+    struct archive_batcher_options batching;
+    struct archive_batcher *batcher;
+    struct keyspaces keyspaces;
+    struct sink_stats before; // of the batchers that are closed
+};
+
+bool keyspaces_has(const struct keyspaces *k, struct slice name)
+{
+    struct slice s = k->ready ? buf_slice(&k->names) : (struct slice){0};
+    while (s.n) {
+        struct slice one = slice_of(s.p + 4, load32(s.p));
+        if (slice_equal(one, name))
+            return true;
+        s = slice_of(one.p + one.n, s.n - 4 - one.n);
+    }
+    return false;
+}
+
+void keyspaces_add(struct keyspaces *k, struct slice name)
+{
+    uint8_t n[4];
+    if (!k->ready)
+        buf_init(&k->names, KEYSPACES_BYTES);
+    k->ready = true;
+    if (buf_reserve(&k->names, 4 + name.n)) {
+        buf_clear(&k->names); // they are made again, which changes nothing
+        return;
+    }
+    store32(n, (uint32_t)name.n);
+    buf_put(&k->names, n, sizeof n);
+    buf_put(&k->names, name.p, name.n);
+}
+
+void keyspaces_release(struct keyspaces *k)
+{
+    if (k->ready)
+        buf_release(&k->names);
+    *k = (struct keyspaces){0};
+}
+
+static enum err check(struct sink *base, const struct archive_log *log, struct errmsg *msg)
+{
+    char dir[NAME_DIR_MAX];
+    // A name that cannot be too long however it is encoded needs no closer look.
+    if (log->keyspace.n < NAME_SPACE_MAX / 3 && log->key.n < OBJECT_PART_MAX / 3)
+        return ERR_OK;
+    return name_dir(log, dir, msg);
+}
+
+static enum err keyspace(struct sink *base, struct slice name, struct errmsg *msg)
+{
+    struct objects *s = (struct objects *)base;
+    if (keyspaces_has(&s->keyspaces, name))
+        return ERR_OK;
+    enum err e = archive_create_keyspace(s->store, s->os, name, NULL, msg);
+    if (e && e != ERR_EXISTS)
+        return e;
+    keyspaces_add(&s->keyspaces, name);
+    return ERR_OK;
+}
+
+static enum err append(struct sink *base, const struct archive_log *log,
+                       const struct archive_insert *record, struct errmsg *msg)
+{
+    return archive_batcher_append(((struct objects *)base)->batcher, log, record, 1, msg);
+}
+
+static enum err idle(struct sink *base, struct errmsg *msg)
+{
+    return ERR_OK; // the batcher's threads look at the clock
+}
+
+static enum err flush(struct sink *base, struct errmsg *msg)
+{
+    return archive_batcher_flush_all(((struct objects *)base)->batcher, msg);
+}
+
+static enum err release(struct sink *base, const struct archive_log *log, struct errmsg *msg)
+{
+    return archive_batcher_release(((struct objects *)base)->batcher, log, msg);
+}
+
+static void stats(struct sink *base, struct sink_stats *sum)
+{
+    struct objects *s = (struct objects *)base;
+    struct archive_batcher_stats now = {0};
+    if (s->batcher)
+        archive_batcher_get_stats(s->batcher, &now);
+    *sum = s->before;
+    sum->appended += now.appended;
+    sum->stored += now.stored;
+    sum->dropped += now.dropped;
+    sum->batches += now.batches;
+    sum->waits += now.waits;
+    sum->bytes = now.bytes;
+}
+
+static enum err renew(struct sink *base, struct errmsg *msg)
+{
+    struct objects *s = (struct objects *)base;
+    struct sink_stats sum;
+    stats(base, &sum);
+    s->before = sum;
+    archive_batcher_free(s->batcher);
+    s->batcher = NULL;
+    return archive_batcher_new(&s->batcher, s->store, s->os, &s->archive, &s->batching, msg);
+}
+
+static void close_objects(struct sink *base)
+{
+    struct objects *s = (struct objects *)base;
+    archive_batcher_free(s->batcher);
+    object_close(s->store);
+    keyspaces_release(&s->keyspaces);
+    free(s);
+}
+
+static const struct sink_ops ops = {.check = check,
+                                    .keyspace = keyspace,
+                                    .append = append,
+                                    .idle = idle,
+                                    .flush = flush,
+                                    .release = release,
+                                    .renew = renew,
+                                    .stats = stats,
+                                    .close = close_objects};
+
+static enum err open_store(struct objects *s, const struct bridge_config *c, struct errmsg *msg)
+{
+    const char *dir = c->text[BRIDGE_bridge_directory];
+    const struct object_options o = {
+        .os = s->os,
+        .kind = *dir ? OBJECT_DIRECTORY : OBJECT_S3,
+        .prefix = c->text[BRIDGE_s3_object_prefix],
+        .dir = dir,
+        .s3 = {.bucket = c->text[BRIDGE_s3_bucket_name],
+               .endpoint = c->text[BRIDGE_s3_endpoint],
+               .region = c->text[BRIDGE_s3_region],
+               .path_style = c->number[BRIDGE_s3_path_style] != 0,
+               .use_default_credentials = c->number[BRIDGE_s3_use_default_credentials] != 0,
+               .access_key = c->text[BRIDGE_s3_access_key],
+               .secret_key = c->text[BRIDGE_s3_secret_key],
+               .security_token = c->text[BRIDGE_s3_security_token],
+               .session_token = c->text[BRIDGE_s3_session_token],
+               .profile = c->text[BRIDGE_s3_profile]}};
+    enum err e = object_open(&s->store, &o, msg);
+    struct object_guarantees g = {0};
+    if (!e)
+        snprintf(s->base.where, sizeof s->base.where, "%s", object_where(s->store));
+    e = e ? e : object_probe(s->store, &g, msg);
+    if (!e && !(g.put_absent && g.list_after_put && g.read_after_put && g.list_in_order)) {
+        char why[400];
+        snprintf(why, sizeof why, "%.399s", msg->text);
+        e = err_set(msg, ERR_UNSUPPORTED, "%s: two writers could overwrite each other's logs there",
+                    why);
+    }
+    return e;
+}
+
+enum err sink_objects_open(struct sink **out, const struct bridge_config *c, struct os *os,
+                           struct errmsg *msg)
+{
+    struct objects *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s)
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
+    s->base.ops = &ops;
+    s->os = os;
+    s->archive = (struct archive_options){
+        .compact_records_threshold = c->number[BRIDGE_s3_compact_records_threshold],
+        .compact_size_threshold = c->number[BRIDGE_s3_compact_size_threshold],
+        .compact_objects_threshold = c->number[BRIDGE_s3_compact_objects_threshold],
+        .max_cached_keys = c->number[BRIDGE_s3_max_cached_keys]};
+    const uint64_t *n = c->number;
+    s->batching = (struct archive_batcher_options){
+        .writer_thread_count = (unsigned)n[BRIDGE_batcher_writer_thread_count],
+        .writer_thread_queue_capacity = n[BRIDGE_batcher_writer_thread_queue_capacity],
+        .batch_check_interval_millis = n[BRIDGE_batcher_batch_check_interval_millis],
+        .batch_flush_interval_millis = n[BRIDGE_batcher_batch_flush_interval_millis],
+        .batch_flush_record_count_threshold = n[BRIDGE_batcher_batch_flush_record_count_threshold],
+        .batch_flush_size_threshold = n[BRIDGE_batcher_batch_flush_size_threshold],
+        .queue_bytes = n[BRIDGE_bridge_queue_bytes],
+        .memory_bytes = n[BRIDGE_bridge_memory_bytes]};
+    enum err e = open_store(s, c, msg);
+    e = e ? e : archive_batcher_new(&s->batcher, s->store, os, &s->archive, &s->batching, msg);
+    if (e)
+        close_objects(&s->base);
+    else
+        *out = &s->base;
+    return e;
+}
