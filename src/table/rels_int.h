@@ -124,7 +124,7 @@ struct __attribute__((aligned(64))) rel_shard {
     struct rel_table *first;
     uint64_t slot_bytes;
     uint64_t unwritten;
-    uint64_t clean; // slots of lists that may be evicted
+    uint64_t clean;      // slots of lists that may be evicted
     uint64_t told_bytes; // what the global counters know of this shard
     uint64_t told_unwritten;
     uint64_t evictions;
