@@ -40,7 +40,8 @@ struct slot {
 struct tier {
     struct tier_options o;
     struct object_store *store;
-    // The mover's only.
+    // The mover's only, after tier_new.
+    bool probed;                   // what the store keeps is known, and enough
     struct archive_writer *writer; // NULL: to be opened
     const uint8_t **keyspaces;     // names, which stay where they are, of those that have their
     size_t keyspace_count;         // object; rising addresses
@@ -360,6 +361,23 @@ static enum err move_round(struct tier *t, struct commit *c, const struct tier_d
     return e;
 }
 
+// Finds out, once, what the store keeps.
+static enum err probe(struct tier *t, struct errmsg *msg)
+{
+    struct object_guarantees g;
+    enum err e = t->probed ? ERR_OK : object_probe(t->store, &g, msg);
+    if (e || t->probed)
+        return e;
+    if (!g.put_absent || !g.list_after_put)
+        return err_set(msg, ERR_UNSUPPORTED,
+                       "%s does not keep %s: two servers could overwrite each other's logs, so it "
+                       "cannot be a tier",
+                       object_where(t->store),
+                       g.put_absent ? "listings that show every put" : "If-None-Match");
+    t->probed = true;
+    return ERR_OK;
+}
+
 static enum err open_writer(struct tier *t, struct errmsg *msg)
 {
     if (t->writer)
@@ -379,7 +397,8 @@ static bool stopping(struct tier *t)
 static enum err move_some(struct tier *t, struct commit *c, const struct tier_due *due, size_t n,
                           size_t *moved, struct errmsg *msg)
 {
-    enum err e = open_writer(t, msg);
+    enum err e = probe(t, msg);
+    e = e ? e : open_writer(t, msg);
     e = e ? e : move_round(t, c, due, n, moved, msg);
     if (e == ERR_CONFLICT)
         atomic_store(&t->fenced, true);
@@ -452,14 +471,12 @@ static enum err init_sync(struct tier *t)
 
 static enum err open_all(struct tier *t, struct errmsg *msg)
 {
-    struct object_guarantees g;
     enum err e = object_open(&t->store, &t->o.objects, msg);
-    e = e ? e : object_probe(t->store, &g, msg);
-    if (!e && !g.put_absent)
-        e = err_set(msg, ERR_UNSUPPORTED,
-                    "%s does not keep If-None-Match: two servers could overwrite each other's "
-                    "logs, so it cannot be a tier",
-                    object_where(t->store));
+    e = e ? e : probe(t, msg);
+    if (e == ERR_NETWORK) { // what is here can be served meanwhile
+        log_event(LOG_WARN, "tier-away", "error=%s", log_quote(msg->text));
+        e = ERR_OK;
+    }
     struct archive_reader_options ro = {.ahead_bytes = 16u << 20};
     for (int i = 0; i < READERS && !e; i++)
         e = archive_reader_new(&t->slots[i].reader, t->store, &ro, msg);

@@ -29,8 +29,9 @@ struct tier_options {
     uint64_t local_age_ms;
 };
 
-// Opens the store of objects; asks it what it guarantees. An endpoint that does not keep
-// put-if-absent is refused (ERR_UNSUPPORTED). msg says what is wrong.
+// Opens the store of objects; asks it what it guarantees, and refuses one that does not keep
+// put-if-absent (ERR_UNSUPPORTED). One that does not answer is asked again before anything is moved.
+// msg says what is wrong.
 MUST_USE enum err tier_new(struct tier **t, const struct tier_options *o, struct errmsg *msg);
 // For commit_open's options.
 struct commit_tier tier_hook(struct tier *t);

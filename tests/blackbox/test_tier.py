@@ -331,7 +331,7 @@ def test_bad_settings(start, tmp_path):
     for flags, text in (
             (("--tier-dir", str(tmp_path / "no" / "such")), "tier: "),
             (("--tier-dir", str(tmp_path), "--s3-bucket-name", "b"), "both set"),
-            (("--s3-bucket-name", "b", "--s3-endpoint", "http://127.0.0.1:1", "--s3-access-key", "a",
+            (("--s3-bucket-name", "b", "--s3-endpoint", "gopher://127.0.0.1:1", "--s3-access-key", "a",
               "--s3-secret-key", "b", "--s3-use-default-credentials", "false"), "tier: ")):
         with pytest.raises(AssertionError, match="did not start") as e:
             start(*flags, name="bad")
