@@ -2,7 +2,10 @@
 // below in checkpoints (log_save.c) and come back as cold chunks do (log_load.c).
 #include "commit/log_int.h"
 
-#define LOOK_AGAIN_S 60u // a log that is moved is looked at so often for bytes that may go
+// How soon a log that is moved is looked at for bytes that may go: when a checkpoint has to come
+// first; when records have to get older.
+#define LOOK_SOON_S  2u
+#define LOOK_AGAIN_S 60u
 
 int64_t tier_keep_time(const struct commit *c, const struct log *l)
 {
@@ -61,6 +64,19 @@ size_t commit_tier_due(struct commit *c, uint64_t min_bytes, uint64_t max_age_ms
     return k.n;
 }
 
+// Of a log that is moved: true if more may go from here than a checkpoint will find by itself. Says
+// when to look again: soon while one is due, and never, until something is appended, where only age
+// could let more go and does not.
+static bool look_for_more(const struct commit *c, struct log *l)
+{
+    bool more = log_local_border(l, c->o.tier.local_bytes, tier_keep_time(c, l)) > l->local;
+    if (more)
+        l->tier_s = now_s(c) + LOOK_SOON_S;
+    else
+        l->tier_s = c->o.tier.local_age_ms ? now_s(c) + LOOK_AGAIN_S : UINT32_MAX;
+    return more && !l->dirty;
+}
+
 // Shard locked. ERR_COLD: the index is needed.
 static enum err note_moved(struct commit *c, struct log *l, uint64_t before, struct errmsg *msg)
 {
@@ -72,11 +88,8 @@ static enum err note_moved(struct commit *c, struct log *l, uint64_t before, str
         return ERR_OK;
     if (!l->index)
         return ERR_COLD;
-    if (before == l->tiered) { // is there more that may go from here?
-        l->tier_s = now_s(c) + LOOK_AGAIN_S;
-        if (log_local_border(l, c->o.tier.local_bytes, tier_keep_time(c, l)) <= l->local)
-            return ERR_OK;
-    }
+    if (before == l->tiered && !look_for_more(c, l))
+        return ERR_OK;
     enum err e = log_the_cut(c, CHANGE_TIER, l, before, &seq);
     if (e)
         return err_set(msg, e, "%s", err_text(e));

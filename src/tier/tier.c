@@ -323,6 +323,17 @@ static bool breaks_writer(enum err e)
     return e == ERR_CONFLICT || e == ERR_NETWORK || e == ERR_IO;
 }
 
+static enum err nothing_to_move(struct tier *t, struct commit *c, const struct tier_due *d,
+                                struct move *m, struct errmsg *msg)
+{
+    *m = (struct move){
+        .name = {slice_of(d->keyspace, d->keyspace_size), slice_of(d->key, d->key_size)}};
+    enum err e = commit_tier_done(c, &m->name, d->tiered, msg);
+    if (e)
+        (void)failed(t, &m->name, e, msg);
+    return breaks_writer(e) ? e : ERR_OK;
+}
+
 // Logs that fail for reasons of their own do not keep the others. The first error that does is
 // returned.
 static enum err move_round(struct tier *t, struct commit *c, const struct tier_due *due, size_t n,
@@ -334,6 +345,11 @@ static enum err move_round(struct tier *t, struct commit *c, const struct tier_d
     enum err e = ERR_OK;
     for (size_t i = 0; i < n && !e && bytes < ROUND_BYTES; i++) {
         struct move *m = &moves[count++];
+        if (due[i].end == due[i].tiered) { // moved already; more bytes may go from here
+            e = nothing_to_move(t, c, &due[i], m, &why);
+            count--;
+            continue;
+        }
         e = begin_move(t, c, &due[i], m, &why);
         bytes += m->page.bytes;
         if (e) {
