@@ -16,10 +16,14 @@
 // What this is too small for is the table's counters, off by up to 1 MiB: writes would wait for
 // room that is there already.
 #define MEMORY_MIN (16ull << 20)
+// What the program and its libraries take before there is any data, about: under a small limit it
+// counts.
+#define MEMORY_FIXED (8ull << 20)
 
 static void memory_init(struct commit *c, struct store_options *so)
 {
     uint64_t limit = c->o.memory_limit > MEMORY_MIN ? c->o.memory_limit : MEMORY_MIN;
+    limit -= limit / 16 < MEMORY_FIXED ? limit / 16 : MEMORY_FIXED;
     so->cache_bytes = limit / 8;
     if (so->cache_bytes < (8u << 20))
         so->cache_bytes = 8u << 20;

@@ -29,6 +29,8 @@ enum {
     PAGE_RECORDS = 100000,
     FILL = 10000, // empty records for missing ones in a round
     BACKOFF_MAX_MS = 60000,
+    REST = 7, // times as long as a round took, while clients write
+    REST_STEP_MS = 20,
 };
 
 // A reader and whoever uses it.
@@ -425,6 +427,29 @@ static enum err move_some(struct tier *t, struct commit *c, const struct tier_du
     return e;
 }
 
+static void sleep_ms(struct tier *t, uint64_t ms)
+{
+    uint64_t until = os_mono_ns(t->o.os) + ms * 1000000;
+    struct timespec ts = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
+    pthread_mutex_lock(&t->lock);
+    while (!t->stopping && pthread_cond_timedwait(&t->wake, &t->lock, &ts) == 0)
+        ;
+    pthread_mutex_unlock(&t->lock);
+}
+
+// Appends come first: moving competes with them for the disk above all, where the tier is a
+// directory on it. So while clients write it takes a part of the time, and all of it when they
+// pause.
+static void rest(struct tier *t, const struct commit *c, uint64_t ms)
+{
+    for (uint64_t slept = 0; slept < ms && !stopping(t); slept += REST_STEP_MS) {
+        uint64_t durable = commit_durable(c);
+        sleep_ms(t, REST_STEP_MS);
+        if (commit_durable(c) == durable)
+            return;
+    }
+}
+
 enum err tier_run(struct tier *t, struct commit *c, size_t *moved, struct errmsg *msg)
 {
     struct tier_due due[ROUND];
@@ -434,20 +459,13 @@ enum err tier_run(struct tier *t, struct commit *c, size_t *moved, struct errmsg
     do {
         before = *moved;
         n = commit_tier_due(c, t->o.min_bytes, t->o.max_age_ms, due, ROUND);
+        uint64_t begin = os_mono_ns(t->o.os);
         if (n)
             e = move_some(t, c, due, n, moved, msg);
+        if (*moved > before)
+            rest(t, c, REST * (os_mono_ns(t->o.os) - begin) / 1000000);
     } while (!e && *moved > before && !stopping(t));
     return e;
-}
-
-static void sleep_ms(struct tier *t, uint64_t ms)
-{
-    uint64_t until = os_mono_ns(t->o.os) + ms * 1000000;
-    struct timespec ts = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
-    pthread_mutex_lock(&t->lock);
-    while (!t->stopping && pthread_cond_timedwait(&t->wake, &t->lock, &ts) == 0)
-        ;
-    pthread_mutex_unlock(&t->lock);
 }
 
 static void *mover_main(void *arg)

@@ -30,8 +30,8 @@ struct tier_options {
 };
 
 // Opens the store of objects; asks it what it guarantees, and refuses one that does not keep
-// put-if-absent (ERR_UNSUPPORTED). One that does not answer is asked again before anything is moved.
-// msg says what is wrong.
+// put-if-absent (ERR_UNSUPPORTED). One that does not answer is asked again before anything is
+// moved. msg says what is wrong.
 MUST_USE enum err tier_new(struct tier **t, const struct tier_options *o, struct errmsg *msg);
 // For commit_open's options.
 struct commit_tier tier_hook(struct tier *t);
