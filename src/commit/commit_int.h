@@ -71,6 +71,7 @@ struct commit {
     // each list is under its shard's lock.
     struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
     unsigned retain_shard;     // where retention goes on; housekeeper only
+    uint64_t tier_dropping;    // chunks of the checkpoint under way; checkpoint_lock
     unsigned tier_shard;       // where commit_tier_due goes on; its caller only
     _Atomic uint64_t log_hand; // the shard of logs that trim_log_shard looks at next
     _Atomic uint64_t rel_hand; // the shard of lists that gives up room for the next one loaded

@@ -86,6 +86,8 @@ void log_pins_take(struct commit *c, struct log_pins *p)
 
 void log_pins_done(struct commit *c, struct log_pins *p, bool written)
 {
+    count(&c->tier_dropped, written ? c->tier_dropping : 0);
+    c->tier_dropping = 0;
     for (size_t i = 0; i < p->n; i++) {
         const struct log *l = p->v[i].log;
         unsigned shard = l->shard;
@@ -185,7 +187,7 @@ static enum err drop(struct commit *c, struct store_writer *w, enum store_space 
         if (m.last < p->drop_to && m.bytes && chunk_is_whole(&m))
             e = store_add(w, space, row_chunk_key(key, ROW_CHUNK, p->log->id, first),
                           (struct slice){NULL, 0});
-        count(&c->tier_dropped, e == ERR_OK);
+        c->tier_dropping += e == ERR_OK;
     }
     if (!e)
         e = store_iter_status(it, &msg);
