@@ -349,6 +349,7 @@ static enum err move_round(struct tier *t, struct commit *c, const struct tier_d
         struct move *m = &moves[count++];
         if (due[i].end == due[i].tiered) { // moved already; more bytes may go from here
             e = nothing_to_move(t, c, &due[i], m, &why);
+            *moved += e == ERR_OK; // many of these, after a start, do not keep others waiting
             count--;
             continue;
         }

@@ -41,7 +41,7 @@ MUST_USE enum err tier_start(struct tier *t, struct commit *c);
 void tier_stop(struct tier *t);
 void tier_free(struct tier *t);
 // Moves all that is due now, on the caller's thread (tests, instead of tier_start). *moved: logs of
-// which something was.
+// which something was, or that turned out to need nothing.
 MUST_USE enum err tier_run(struct tier *t, struct commit *c, size_t *moved, struct errmsg *msg);
 // Prometheus text.
 MUST_USE enum err tier_metrics(struct tier *t, struct buf *out);
