@@ -193,7 +193,7 @@ static void seek(struct object_store *s, const struct options *o)
 static void read_all(struct object_store *s, const struct options *o)
 {
     struct archive_reader *r = new_reader(s);
-    struct archive_query q = {.page_size = PAGE};
+    struct archive_query q = {.page_size = PAGE, .reads_on = true};
     struct archive_page page = {.more = true};
     struct errmsg msg = {""};
     char token[ARCHIVE_TOKEN];

@@ -4,6 +4,10 @@
 
 #include "archive/name.h"
 
+// How far ahead a walk along records looks, in bytes: another thread has written them, and where a
+// record begins is known only from the one before, so without looking ahead each is waited for.
+enum { DATA_PREFETCH = 1024 };
+
 // ERR_DAMAGED, which names the object, unless `bytes` are exactly the records that the name says:
 // its size, every layout, all offsets from first to last. *min, *max (may be NULL): of their times.
 MUST_USE enum err data_check(const char *dir, const struct name *n, struct slice bytes,

@@ -1,21 +1,61 @@
 // The reader's objects: fetched once, checked once, and fetched ahead in parallel. An object never
-// changes under its name, so what is kept needs no asking.
+// changes under its name, so what is kept needs no asking. Memory of objects that were passed is
+// used again for the next ones: fresh pages cost as much as copying what goes into them.
 #include "archive/reader_int.h"
 #include <stdlib.h>
 
+enum { ROUND = 64 << 10 }; // blocks of larger objects are multiples, so that they serve others too
+
 static struct fetched *find(const struct archive_reader *r, const char *dir, const struct name *n)
 {
-    char full[NAME_FULL_MAX] = "";
+    size_t dir_size = strlen(dir);
     for (size_t i = 0; i < r->objects_n; i++) {
         struct fetched *f = r->objects[i];
-        if (f->name.first != n->first || f->name.last != n->last)
-            continue;
-        if (!full[0])
-            data_full_name(dir, n, full);
-        if (!strcmp(f->full, full))
+        if (name_equal(&f->name, n) && !strncmp(f->full, dir, dir_size) && f->full[dir_size] == '/')
             return f;
     }
     return NULL;
+}
+
+// A block for an object of `size` bytes and one more, so that one that is too long is seen to be.
+// ERR_NO_MEMORY.
+static enum err take_block(struct archive_reader *r, struct buf *b, uint64_t size)
+{
+    size_t need = size + 1;
+    if (need > ROUND)
+        need = (need + ROUND - 1) / ROUND * ROUND;
+    for (size_t i = r->spare_n; i-- > 0;) { // the last one is the warmest
+        if (r->spare[i].cap < need)
+            continue;
+        *b = r->spare[i];
+        b->max = need;
+        buf_clear(b);
+        r->spare_bytes -= b->cap;
+        r->spare[i] = r->spare[--r->spare_n];
+        return ERR_OK;
+    }
+    buf_init(b, need);
+    return buf_reserve(b, need);
+}
+
+// Keeps the block for another object, if there is room for it.
+static void give_block(struct archive_reader *r, struct buf *b)
+{
+    bool keep = r->spare_n < READER_SPARE && b->cap &&
+                r->fetching + r->spare_bytes + b->cap <= r->options.ahead_bytes;
+    if (!keep) {
+        buf_release(b);
+        return;
+    }
+    r->spare_bytes += b->cap;
+    r->spare[r->spare_n++] = *b;
+}
+
+static void drop_spare(struct archive_reader *r)
+{
+    while (r->spare_n)
+        buf_release(&r->spare[--r->spare_n]);
+    r->spare_bytes = 0;
 }
 
 static void drop(struct archive_reader *r, size_t i)
@@ -26,7 +66,7 @@ static void drop(struct archive_reader *r, size_t i)
         ERR_IGNORE(object_wait(r->store, &f->call)); // nobody wants it
     }
     r->fetching -= f->name.size;
-    buf_release(&f->bytes);
+    give_block(r, &f->bytes);
     free(f);
     r->objects[i] = r->objects[--r->objects_n];
 }
@@ -44,6 +84,7 @@ void fetch_release(struct archive_reader *r)
 {
     while (r->objects_n)
         drop(r, r->objects_n - 1);
+    drop_spare(r);
     free(r->objects);
 }
 
@@ -73,8 +114,12 @@ static struct fetched *begin(struct archive_reader *r, const char *dir, const st
     f->name = *n;
     f->used = r->call;
     data_full_name(dir, n, f->full);
-    // A byte more than it should have, so that one that is too long is seen to be.
-    buf_init(&f->bytes, n->size + 1);
+    if (r->fetching + r->spare_bytes + n->size > r->options.ahead_bytes)
+        drop_spare(r);
+    if (take_block(r, &f->bytes, n->size)) {
+        free(f);
+        return NULL;
+    }
     f->call = (struct object_call){.op = OBJECT_GET, .name = f->full, .out = &f->bytes};
     r->objects[r->objects_n++] = f;
     r->fetching += n->size;

@@ -38,6 +38,13 @@ struct name {
     uint64_t prior;
 };
 
+static inline bool name_equal(const struct name *a, const struct name *b)
+{
+    return a->first == b->first && a->last == b->last && a->min_time == b->min_time &&
+           a->max_time == b->max_time && a->first_nonce == b->first_nonce &&
+           a->next_nonce == b->next_nonce && a->size == b->size && a->prior == b->prior;
+}
+
 #define NAME_DATA      "data_"
 #define NAME_DATA_MAX  256u // of what name_format writes, with its end
 #define NAME_DIR_MAX   512u // of "keyspace/key", encoded, with its end

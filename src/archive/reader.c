@@ -269,6 +269,7 @@ static enum err take_forwards(struct gathering *g, const struct name *n, struct 
         p += record_span(p);
     for (; p < end && !e && !full(g, record_span(p)); p += record_span(p)) {
         struct record rec = record_read(p);
+        __builtin_prefetch(p + DATA_PREFETCH);
         e = keep(g, &rec);
         g->at = rec.offset + 1;
     }
@@ -398,7 +399,7 @@ enum err archive_read(struct archive_reader *r, const struct archive_log *log,
                           .dir = dir,
                           .backwards = q->backwards,
                           .want = want,
-                          .sequential = q->continuation.n > 0};
+                          .sequential = q->reads_on || q->continuation.n > 0};
     bool nothing = false;
     enum err e = name_dir(log, dir, msg);
     r->call++;

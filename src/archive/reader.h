@@ -49,6 +49,8 @@ struct archive_query {
     int64_t timestamp;
     u128 nonce;
     uint64_t page_size;        // records at most; 0: the default
+    bool reads_on;             // the pages after it will be wanted too: objects are fetched ahead
+                               // from the first page on, not only from the second
     struct slice continuation; // of the page before; then direction and start are not looked at
 };
 

@@ -29,14 +29,19 @@ struct window {
     uint64_t call;   // the reader's call in which it was listed
 };
 
+enum { READER_SPARE = 64 };
+
 struct archive_reader {
     struct object_store *store;
     struct archive_reader_options options;
     struct window window;
     struct fetched **objects;
     size_t objects_n, objects_cap;
-    uint64_t fetching; // bytes of objects, by their names, held or on their way
-    uint64_t call;     // number of the call under way
+    uint64_t fetching;              // bytes of objects, by their names, held or on their way
+    struct buf spare[READER_SPARE]; // blocks of objects that were passed
+    size_t spare_n;
+    uint64_t spare_bytes;
+    uint64_t call; // number of the call under way
     struct record *records;
     size_t records_cap;
 };

@@ -181,6 +181,14 @@ enum err seek_offset(struct archive_reader *r, const char *dir, uint64_t offset,
         if (e && e != ERR_AGAIN)
             return e;
     }
+    if (offset <= 1) { // nothing is before it, so one listing does
+        e = window_from(r, dir, 0, PAGE, msg);
+        if (e && e != ERR_AGAIN)
+            return e;
+        *i = 0;
+        if (!e && (w->n || w->listing.all))
+            return w->n ? ERR_OK : ERR_MISSING;
+    }
     for (size_t nth = 0; nth < PRIORS; nth++) {
         e = list(r, dir, offset, PAGE, msg);
         const struct name *n = e ? NULL : sound(&w->listing, nth);

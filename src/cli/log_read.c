@@ -125,7 +125,8 @@ static enum err read_pages(struct reader *r, struct objects *o, struct errmsg *m
     char token[ARCHIVE_TOKEN];
     enum err e = ERR_OK;
     while (!e && page.more && r->left && !ferror(stdout)) {
-        q.page_size = r->query.filter || r->left > PAGE ? PAGE : r->left;
+        q.reads_on = r->query.filter || r->left > PAGE;
+        q.page_size = q.reads_on ? PAGE : r->left;
         e = archive_read(o->reader, &o->log, &q, &page, msg);
         if (e)
             break;

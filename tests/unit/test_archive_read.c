@@ -289,11 +289,47 @@ static void few_requests_without_watermark(void **state)
     model_release(&m);
 }
 
+// What a reading from the start costs: two listings, and each object once, ahead of being read if
+// that was asked for.
+static void reading_on(void **state)
+{
+    struct archive_options o = {.compact_records_threshold = 1};
+    struct model m;
+    model_init(&m, test_seed(), &o);
+    for (unsigned i = 0; i < 40; i++)
+        model_append(&m, 3, true);
+    for (unsigned ahead = 0; ahead < 2; ahead++) {
+        struct archive_reader_options ro = {.ahead = 4};
+        struct archive_query q = {.page_size = 2, .reads_on = ahead};
+        struct archive_page page = {.more = true};
+        struct archive_reader *r;
+        struct object_stats before, after;
+        char token[ARCHIVE_TOKEN];
+        assert_ok(archive_reader_new(&r, m.store, &ro, NULL));
+        object_get_stats(m.store, &before);
+        for (size_t at = 1; page.more; at += page.count) {
+            assert_ok(archive_read(r, &world_log, &q, &page, NULL));
+            object_get_stats(m.store, &after);
+            if (at == 1)
+                assert_int_equal(after.get - before.get, ahead ? 5 : 1);
+            for (size_t i = 0; i < page.count; i++)
+                check_record(&m, &page.records[i], at + i);
+            memcpy(token, page.token, page.token_size);
+            q.continuation = slice_of(token, page.token_size);
+        }
+        assert_int_equal(after.list - before.list, 2); // the other: has the log grown?
+        assert_int_equal(after.get - before.get, 40);
+        archive_reader_free(r);
+    }
+    model_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_the_model),
         cmocka_unit_test(tokens_across_compactions),
+        cmocka_unit_test(reading_on),
         cmocka_unit_test(few_requests),
         cmocka_unit_test(few_requests_without_watermark),
     };
