@@ -2,8 +2,7 @@
 // `curl --parallel` moving the same bytes (bench/object-curl does both).
 //
 //     varve-object put|get --endpoint URL --bucket B --access-key K --secret-key S
-//         [--prefix P] [--count N] [--bytes N] [--parallel N] [--ca-file F] [--unsigned-payload
-//         true]
+//         [--prefix P] [--count N] [--bytes N] [--parallel N] [--ca-file F] [--hash-payload true]
 //     varve-object put|get --dir DIR ...
 //
 // Objects are PREFIX0, PREFIX1, ...; each begins with its number, so that no two are alike. Prints
@@ -63,9 +62,9 @@ static bool read_options(int argc, char **argv, struct options *p)
             else
                 *all[j].number = (unsigned)strtoul(argv[i + 1], NULL, 10);
         }
-        if (i + 1 < argc && strcmp(argv[i], "--unsigned-payload") == 0) {
+        if (i + 1 < argc && strcmp(argv[i], "--hash-payload") == 0) {
             known = true;
-            p->o.s3.unsigned_payload = strcmp(argv[i + 1], "true") == 0;
+            p->o.s3.hash_payload = strcmp(argv[i + 1], "true") == 0;
         }
         if (!known)
             return false;

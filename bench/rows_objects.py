@@ -117,22 +117,22 @@ def beside_curl(bench, gateway, count, *flags):
 
 
 def s3_beside_curl(bench):
-    count = 20 if bench.options.quick else 200
+    count = 20 if bench.options.quick else 400
     store = ("--bucket", "bench", "--access-key", ACCESS, "--secret-key", SECRET, "--prefix",
              "logs/")
     with Gateway(bench) as gateway:
-        hashed = beside_curl(bench, gateway, count)
-        plain = beside_curl(bench, gateway, count, "--unsigned-payload", "--only", "put")
+        plain = beside_curl(bench, gateway, count)
+        hashed = beside_curl(bench, gateway, count, "--hash-payload", "--only", "put")
         # 7490 records of 100 B are 1 MiB.
         archive(bench, "fill", "--endpoint", gateway.endpoint, *store, "--objects", count,
                 "--records", 7490)
         read = beside_curl(bench, gateway, count, "--only", "log")
     for what, (curl, varve), note in (
-            ("upload of 1 MiB objects to RGW, hashed", hashed["put"],
-             "payload hashed and signed, the default; curl hashes nothing"),
-            ("upload of 1 MiB objects to RGW, unsigned payload", plain["put"],
-             "as curl: over https, or to this machine"),
-            ("download of 1 MiB objects from RGW", hashed["get"], ""),
+            ("upload of 1 MiB objects to RGW", plain["put"],
+             "payloads not hashed, as is the default over https and to this machine; nor does curl"),
+            ("the same with payloads hashed and signed", hashed["put"],
+             "as over plain http to other machines; curl hashes nothing"),
+            ("download of 1 MiB objects from RGW", plain["get"], ""),
             ("sequential read of a log on RGW", read["log"],
              f"{count} objects of 1 MiB, records of 100 B, each looked into; curl gets the same "
              "objects in parallel")):

@@ -49,10 +49,10 @@ struct object_s3_options {
     const char *secret_key;
     const char *security_token; // the same as session_token, which counts if both are set
     const char *session_token;
-    const char *profile;   // of ~/.aws; default AWS_PROFILE, then "default"
-    const char *ca_file;   // PEM file of authorities to trust; default: the system's
-    bool unsigned_payload; // do not hash what is put: only over https, which protects it, or to
-                           // this machine. Where the CPU is what is short it puts a third more
+    const char *profile; // of ~/.aws; default AWS_PROFILE, then "default"
+    const char *ca_file; // PEM file of authorities to trust; default: the system's
+    bool hash_payload;   // hash (SHA-256) and sign what is put also where nothing on the way can
+                         // alter it: over https, and to this machine. Elsewhere it always is
 };
 
 struct object_options {

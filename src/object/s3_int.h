@@ -25,7 +25,7 @@ struct s3 {
     char bucket[64];
     char region[64];
     char host[400]; // the Host header
-    bool unsigned_payload;
+    bool hashes_payload;
     uint64_t retry_ns;
     uint64_t multipart_bytes;
     struct credentials_options sources; // its texts are copies

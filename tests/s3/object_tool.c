@@ -283,8 +283,8 @@ static void read_options(int argc, char **argv, struct object_options *o)
             o->multipart_bytes = strtoull(argv[i + 1], NULL, 10);
         if (strcmp(argv[i], "--path-style") == 0)
             o->s3.path_style = strcmp(argv[i + 1], "true") == 0;
-        if (strcmp(argv[i], "--unsigned-payload") == 0)
-            o->s3.unsigned_payload = strcmp(argv[i + 1], "true") == 0;
+        if (strcmp(argv[i], "--hash-payload") == 0)
+            o->s3.hash_payload = strcmp(argv[i + 1], "true") == 0;
         if (strcmp(argv[i], "--default-credentials") == 0)
             o->s3.use_default_credentials = strcmp(argv[i + 1], "true") == 0;
     }

@@ -1,6 +1,7 @@
 """What goes wrong between here and S3: the tiny S3 injects it."""
 import os
 import time
+from hashlib import sha256
 
 import pytest
 from conftest import s3_options
@@ -377,10 +378,21 @@ def test_tls(certificate, open_tool):
         assert r.e == "NETWORK" and "not trusted" in r.text and "ca_file" in r.text
         tool = open_tool(s3_options(tiny.endpoint, ca_file=crt))
         assert tool.put("o", DATA).e == "OK" and tool.get("o") == DATA
-        tool = open_tool(s3_options(tiny.endpoint, ca_file=crt, unsigned_payload="true"))
+        tool = open_tool(s3_options(tiny.endpoint, ca_file=crt, hash_payload="true"))
         assert tool.put("o", DATA[1:]).e == "OK" and tiny.objects["o"] == DATA[1:]
+        assert [d for what, d in tiny.digests if what == "PUT"] == ["UNSIGNED-PAYLOAD",
+                                                                    sha256(DATA[1:]).hexdigest()]
         r = open_tool(s3_options(tiny.endpoint.replace("https", "http"), retry_ms=300)).get("o")
         assert r.e in ("NETWORK", "UNSUPPORTED")
+
+
+def test_bodies_are_hashed_where_nothing_else_protects_them(tiny, open_tool):
+    elsewhere = tiny.endpoint.replace("127.0.0.1", "0.0.0.0")  # reaches the same, and does not say so
+    for options in (s3_options(tiny.endpoint), s3_options(elsewhere),
+                    s3_options(tiny.endpoint, hash_payload="true")):
+        assert open_tool(options).put("o", DATA).e == "OK"
+    hashed = sha256(DATA).hexdigest()
+    assert [d for what, d in tiny.digests if what == "PUT"] == ["UNSIGNED-PAYLOAD", hashed, hashed]
 
 
 def test_tls_where_there_is_none(tiny, open_tool):
@@ -393,7 +405,6 @@ def test_options_are_checked(open_tool):
     for more, part in (({"--endpoint": "127.0.0.1:9000"}, "no scheme"), ({"--bucket": ""}, "bucket_name"),
                        ({"--bucket": "a b/c"}, "bucket_name"), ({"--region": "x y"}, "region"),
                        ({"--access-key": ""}, "go together"), ({"--prefix": "/x"}, "object_prefix"),
-                       ({"--unsigned-payload": "true", "--endpoint": "http://192.0.2.1"}, "https"),
                        ({"--access-key": "", "--secret-key": ""}, "use_default_credentials"),
                        ({"--connections": 2000}, "connections")):
         opened = open_tool(good | more).opened

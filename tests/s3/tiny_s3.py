@@ -60,6 +60,7 @@ class TinyS3:
         self.buckets = {"varve"}
         self.keys = {"test": "testtest"}  # access key: secret key
         self.tokens = {}  # access key: token that must come with it
+        self.digests = []  # (method, x-amz-content-sha256) of each signed request
         self.region = "us-east-1"
         self.objects = {}  # name: bytes
         self.etags = {}
@@ -244,6 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         if right != fields["Signature"]:
             raise Refused(403, "SignatureDoesNotMatch", canonical)
         digest = self.headers["x-amz-content-sha256"]
+        self.s3.digests.append((self.command, digest))
         if digest != "UNSIGNED-PAYLOAD" and digest != hashlib.sha256(self.body).hexdigest():
             raise Refused(400, "XAmzContentSHA256Mismatch")
 
