@@ -1,6 +1,7 @@
 // The reader's objects: fetched once, checked once, and fetched ahead in parallel. An object never
 // changes under its name, so what is kept needs no asking.
 #include "archive/reader_int.h"
+#include "archive/sum.h"
 #include <stdlib.h>
 
 static struct fetched *find(const struct archive_reader *r, const char *dir, const struct name *n)
@@ -107,6 +108,8 @@ enum err fetch_get(struct archive_reader *r, const char *dir, const struct name 
         e = err_set(msg, e, "%s", f->call.msg.text);
     else if (!f->checked)
         e = data_check(dir, n, buf_slice(&f->bytes), NULL, NULL, msg);
+    if (!e && !f->checked)
+        e = sum_check(&f->call, buf_slice(&f->bytes), msg);
     if (e) {
         drop_this(r, f);
         return e;
