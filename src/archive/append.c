@@ -5,6 +5,7 @@
 //  - while a fence stands, whatever is appended is merged with the batch in the same put (with the
 //    newest complete object, if the batch is empty), so that the border at which the fence begins
 //    is gone. The parts are deleted then, the fence last.
+#include "archive/sum.h"
 #include "archive/writer_int.h"
 #include "base/assert.h"
 #include "base/limits.h"
@@ -192,8 +193,11 @@ static enum err put_result(struct archive_writer *w, struct put *p, struct objec
     enum err e = c->e;
     if (e)
         err_set(msg, e, "%s", c->msg.text);
-    for (unsigned i = 1; i < PUT_TRIES && e == ERR_NETWORK; i++)
-        e = object_put_absent(w->store, p->full, p->slices, p->slice_count, msg);
+    for (unsigned i = 1; i < PUT_TRIES && e == ERR_NETWORK; i++) {
+        e = object_run(w->store, c, 1);
+        if (e)
+            err_set(msg, e, "%s", c->msg.text);
+    }
     if (e == ERR_EXISTS)
         e = same_bytes(w, p, msg);
     // It was there and went: ours, and merged since, or a fence. accept_puts finds out.
@@ -215,7 +219,7 @@ static enum err look_for(struct archive_writer *w, const struct put *p, bool *th
         return e == ERR_MISSING ? ERR_OK : e;
     data_full_name(p->log->dir, &tile.name, full);
     buf_init(&bytes, tile.name.size + 1);
-    e = object_get(w->store, full, &bytes, msg);
+    e = sum_get(w->store, full, &bytes, msg);
     e = e ? e : data_check(p->log->dir, &tile.name, buf_slice(&bytes), NULL, NULL, msg);
     if (!e) {
         const uint8_t *at = buf_head(&bytes), *end = at + buf_len(&bytes);
@@ -301,7 +305,8 @@ static enum err put_all(struct archive_writer *w, struct put **puts, size_t n, s
         calls[i] = (struct object_call){.op = OBJECT_PUT_ABSENT,
                                         .name = puts[i]->full,
                                         .parts = puts[i]->slices,
-                                        .count = puts[i]->slice_count};
+                                        .count = puts[i]->slice_count,
+                                        .sum = sum_of(puts[i]->slices, puts[i]->slice_count)};
     bool intent = session_old_intent(&w->session, old);
     calls[n] = (struct object_call){.op = OBJECT_DELETE, .name = old};
     ERR_IGNORE(object_run(w->store, calls, n + intent)); // each call tells; an old intent is litter

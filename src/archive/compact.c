@@ -6,6 +6,7 @@
 // An object that passes a threshold alone is complete without being merged. The watermark is then
 // written only every WATERMARK_EVERY objects: it saves readers and writers a walk, and a little
 // behind it does so as well, for a request less.
+#include "archive/sum.h"
 #include "archive/writer_int.h"
 #include "base/limits.h"
 #include <inttypes.h>
@@ -105,6 +106,7 @@ static enum err fetch_parts(struct archive_writer *w, const struct log *l, struc
         e = calls[i].e && calls[i].e != ERR_TOO_BIG
                 ? err_set(msg, calls[i].e, "%s", calls[i].msg.text)
                 : data_check(l->dir, n, buf_slice(&p->bytes[i]), &min, &max, msg);
+        e = e ? e : sum_check(&calls[i], buf_slice(&p->bytes[i]), msg);
         if (e)
             break;
         p->min_time = min < p->min_time ? min : p->min_time;
@@ -205,7 +207,14 @@ static enum err put_merged(struct archive_writer *w, const struct log *l, const 
     merged->size = p->size;
     data_full_name(l->dir, merged, full);
     os_crash_point("archive_merge_before_put");
-    enum err e = object_put(w->store, full, slices, p->n, msg);
+    struct object_call put = {.op = OBJECT_PUT,
+                              .name = full,
+                              .parts = slices,
+                              .count = p->n,
+                              .sum = sum_of(slices, p->n)};
+    enum err e = object_run(w->store, &put, 1);
+    if (e)
+        err_set(msg, e, "%s", put.msg.text);
     os_crash_point("archive_merge_after_put");
     free(slices);
     return e;

@@ -2,6 +2,7 @@
 // changes under its name, so what is kept needs no asking. Memory of objects that were passed is
 // used again for the next ones: fresh pages cost as much as copying what goes into them.
 #include "archive/reader_int.h"
+#include "archive/sum.h"
 #include <stdlib.h>
 
 enum { ROUND = 64 << 10 }; // blocks of larger objects are multiples, so that they serve others too
@@ -152,6 +153,8 @@ enum err fetch_get(struct archive_reader *r, const char *dir, const struct name 
         e = err_set(msg, e, "%s", f->call.msg.text);
     else if (!f->checked)
         e = data_check(dir, n, buf_slice(&f->bytes), NULL, NULL, msg);
+    if (!e && !f->checked)
+        e = sum_check(&f->call, buf_slice(&f->bytes), msg);
     if (e) {
         drop_this(r, f);
         return e;

@@ -2,8 +2,9 @@
 // holds all that is needed to go on, with any reader, also after a compaction. (A reader keeps
 // listings and objects that it has fetched, and fetches ahead; that is a cache and nothing more.)
 //
-// Everything read is verified: the layout, and offsets against the object's name. An object that is
-// not what its name says is ERR_DAMAGED, which names it, and nothing of it is served.
+// Everything read is verified: the layout, offsets against the object's name, and the bytes against
+// the checksum that is kept with the object, where there is one. An object that is not what these
+// say is ERR_DAMAGED, which names it, and nothing of it is served.
 // Errors besides: those of object/object.h; ERR_INVALID for a token that is none of this log's;
 // ERR_AGAIN if objects were replaced faster than they could be read.
 //

@@ -47,6 +47,7 @@
 // What remains: of a log its first and its last claim; of a session that ended well nothing; of one
 // that did not, its record and two objects, until the next claim of any of its logs.
 #include "archive/session.h"
+#include "archive/sum.h"
 #include "base/assert.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -248,7 +249,9 @@ static enum err fence_names(struct session *s, struct buf *intent, struct errmsg
     for (size_t i = 0; i < n; i++) {
         char *end = memchr(text + at, '\n', buf_len(intent) - at);
         *end = 0;
-        calls[i] = (struct object_call){.op = OBJECT_PUT_ABSENT, .name = text + at};
+        // With a checksum, so that data cut to 0 bytes can be told from a fence.
+        calls[i] = (struct object_call){
+            .op = OBJECT_PUT_ABSENT, .name = text + at, .sum = sum_of(NULL, 0)};
         at = (size_t)(end + 1 - text);
     }
     ERR_IGNORE(object_run(s->store, calls, n)); // each call tells

@@ -12,7 +12,8 @@
 // Errors: those of object/object.h, and
 //   ERR_CONFLICT   fenced: another writer has taken over a log. Nothing of this call's records
 //                  that was not reported as written is there, and every later call says the same
-//   ERR_DAMAGED    an object is not what its name says, or the log has a gap; names it
+//   ERR_DAMAGED    an object is not what its name or its checksum says, or the log has a gap;
+//                  names it
 //   ERR_TOO_BIG    a record, a name, or the append as a whole
 //   ERR_AGAIN      too many takeovers at once
 // After ERR_NETWORK or ERR_IO of an append the records may or may not be there; the writer is

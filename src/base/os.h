@@ -45,6 +45,14 @@ struct os_ops {
     enum err (*pwrite)(struct os *os, int fd, const void *p, size_t n, uint64_t off);
     // fdatasync: contents and size are durable when it returns ERR_OK.
     enum err (*sync)(struct os *os, int fd);
+    // fsync: the file's attributes too.
+    enum err (*sync_all)(struct os *os, int fd);
+    // An attribute of the file, a few bytes under a name that begins with "user.". ERR_UNSUPPORTED
+    // where the file system has none.
+    enum err (*set_attribute)(struct os *os, int fd, const char *name, const void *p, size_t n);
+    // Its *n bytes. ERR_MISSING if it has none of that name, ERR_TOO_BIG if it has more than `cap`.
+    enum err (*get_attribute)(struct os *os, int fd, const char *name, void *p, size_t cap,
+                              size_t *n);
     // Reserves disk space for [0, size) and sets the size to at least that; new bytes read as 0.
     enum err (*allocate)(struct os *os, int fd, uint64_t size);
     enum err (*truncate)(struct os *os, int fd, uint64_t size);
@@ -120,6 +128,20 @@ MUST_USE static inline enum err os_pwrite(struct os *os, int fd, const void *p, 
 MUST_USE static inline enum err os_sync(struct os *os, int fd)
 {
     return os->ops->sync(os, fd);
+}
+MUST_USE static inline enum err os_sync_all(struct os *os, int fd)
+{
+    return os->ops->sync_all(os, fd);
+}
+MUST_USE static inline enum err os_set_attribute(struct os *os, int fd, const char *name,
+                                                 const void *p, size_t n)
+{
+    return os->ops->set_attribute(os, fd, name, p, n);
+}
+MUST_USE static inline enum err os_get_attribute(struct os *os, int fd, const char *name, void *p,
+                                                 size_t cap, size_t *n)
+{
+    return os->ops->get_attribute(os, fd, name, p, cap, n);
 }
 MUST_USE static inline enum err os_allocate(struct os *os, int fd, uint64_t size)
 {

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -135,6 +136,38 @@ static enum err real_sync(struct os *os, int fd)
     return result(rc);
 }
 
+static enum err real_sync_all(struct os *os, int fd)
+{
+    int rc;
+    do
+        rc = fsync(fd);
+    while (rc != 0 && errno == EINTR);
+    return result(rc);
+}
+
+static enum err attribute_failed(int error)
+{
+    enum err e = fail(error);
+    if (error == ENOTSUP || error == ENOSYS)
+        e = ERR_UNSUPPORTED;
+    if (error == ENODATA)
+        e = ERR_MISSING;
+    return error == ERANGE ? ERR_TOO_BIG : e;
+}
+
+static enum err real_set_attribute(struct os *os, int fd, const char *name, const void *p, size_t n)
+{
+    return fsetxattr(fd, name, p, n, 0) == 0 ? ERR_OK : attribute_failed(errno);
+}
+
+static enum err real_get_attribute(struct os *os, int fd, const char *name, void *p, size_t cap,
+                                   size_t *n)
+{
+    ssize_t r = fgetxattr(fd, name, p, cap);
+    *n = r < 0 ? 0 : (size_t)r;
+    return r < 0 ? attribute_failed(errno) : ERR_OK;
+}
+
 static enum err real_truncate(struct os *os, int fd, uint64_t size)
 {
     int rc;
@@ -212,11 +245,7 @@ static enum err real_sync_dir(struct os *os, const char *path)
     enum err e = open_with(path, O_RDONLY | O_DIRECTORY, &fd);
     if (e != ERR_OK)
         return e;
-    int rc;
-    do
-        rc = fsync(fd);
-    while (rc != 0 && errno == EINTR);
-    e = result(rc);
+    e = real_sync_all(os, fd);
     ERR_IGNORE(real_close(os, fd)); // nothing was written through it
     return e;
 }
@@ -324,6 +353,9 @@ struct os *os_real(void)
         .pread = real_pread,
         .pwrite = real_pwrite,
         .sync = real_sync,
+        .sync_all = real_sync_all,
+        .set_attribute = real_set_attribute,
+        .get_attribute = real_get_attribute,
         .allocate = real_allocate,
         .truncate = real_truncate,
         .size = real_size,

@@ -8,6 +8,7 @@
 //          is a SIZE and then a WRITE, so a file can have grown without its data, and the reverse
 //   LINK   a directory gets a name for an inode (creation, mkdir, rename), the inode's only one
 //   UNLINK a directory loses an inode's name
+//   ATTRIBUTE  a file's attribute becomes another
 // A sync makes the inode's current state its durable one and drops its operations from the list.
 // After a sync that failed, the operations it should have covered are LOST: a later sync passes
 // over them, so those it does cover stay in the list as SYNCED, because what a crash applies must
@@ -55,11 +56,17 @@ static void inode_clear(struct sim_inode *i)
     sim_bytes_unref(i->durable_bytes);
     sim_names_unref(i->names);
     sim_names_unref(i->durable_names);
+    sim_blob_unref(i->attribute);
+    sim_blob_unref(i->durable_attribute);
     *i = (struct sim_inode){0};
 }
 
-static void make_durable(struct sim_inode *i)
+static void make_durable(struct sim_inode *i, bool attribute)
 {
+    if (attribute) {
+        sim_blob_unref(i->durable_attribute);
+        i->durable_attribute = sim_blob_ref(i->attribute);
+    }
     sim_bytes_unref(i->durable_bytes);
     sim_names_unref(i->durable_names);
     i->durable_bytes = sim_bytes_ref(i->bytes);
@@ -200,7 +207,25 @@ void sim_unlink_inode(struct os_sim *s, uint32_t dir, uint32_t target)
     add_op(s, (struct sim_op){.kind = SIM_OP_UNLINK, .inode = dir, .target = target});
 }
 
-void sim_sync_inode(struct os_sim *s, uint32_t n, bool good)
+void sim_set_attribute_of(struct os_sim *s, uint32_t n, struct slice name, struct slice value)
+{
+    struct sim_inode *i = &s->inodes[n];
+    struct sim_blob *b = sim_blob_new(name.n + 1 + value.n);
+    memcpy(sim_blob_data(b), name.p, name.n);
+    sim_blob_data(b)[name.n] = 0;
+    memcpy(sim_blob_data(b) + name.n + 1, value.p, value.n);
+    sim_blob_unref(i->attribute);
+    i->attribute = sim_blob_ref(b);
+    add_op(s, (struct sim_op){.kind = SIM_OP_ATTRIBUTE, .inode = n, .blob = b});
+}
+
+// Whether a sync covers the operation.
+static bool covers(uint32_t n, bool attribute, const struct sim_op *op)
+{
+    return op->inode == n && (attribute || op->kind != SIM_OP_ATTRIBUTE);
+}
+
+void sim_sync_inode(struct os_sim *s, uint32_t n, bool attribute, bool good)
 {
     struct sim_inode *i = &s->inodes[n];
     if (!i->ops)
@@ -208,7 +233,7 @@ void sim_sync_inode(struct os_sim *s, uint32_t n, bool good)
     bool any_lost = false;
     for (size_t k = 0; k < s->op_count; k++) {
         struct sim_op *op = &s->ops[k];
-        if (op->inode != n)
+        if (!covers(n, attribute, op))
             continue;
         if (op->state == SIM_OP_PENDING)
             op->state = good ? SIM_OP_SYNCED : SIM_OP_LOST;
@@ -216,10 +241,10 @@ void sim_sync_inode(struct os_sim *s, uint32_t n, bool good)
     }
     if (any_lost)
         return;
-    make_durable(i);
+    make_durable(i, attribute);
     size_t kept = 0;
     for (size_t k = 0; k < s->op_count; k++) {
-        if (s->ops[k].inode != n)
+        if (!covers(n, attribute, &s->ops[k]))
             s->ops[kept++] = s->ops[k];
         else
             forget_op(s, &s->ops[k]);
@@ -288,6 +313,8 @@ struct os_sim *sim_clone(const struct os_sim *s)
         sim_bytes_ref(to->durable_bytes);
         sim_names_ref(to->names);
         sim_names_ref(to->durable_names);
+        sim_blob_ref(to->attribute);
+        sim_blob_ref(to->durable_attribute);
     }
     c->op_count = c->op_cap = s->op_count;
     c->ops = sim_alloc(s->op_count * sizeof *s->ops);
@@ -384,6 +411,10 @@ static void survive(struct os_sim *c, const struct sim_op *op, struct picker *p)
     case SIM_OP_UNLINK:
         sim_names_remove(&i->names, op->target);
         break;
+    case SIM_OP_ATTRIBUTE:
+        sim_blob_unref(i->attribute);
+        i->attribute = sim_blob_ref(op->blob);
+        break;
     }
 }
 
@@ -402,6 +433,7 @@ struct os_sim *sim_crash(const struct os_sim *s, enum sim_survival how, uint64_t
             .named = true, // or swept below
             .bytes = sim_bytes_ref(from->durable_bytes),
             .names = sim_names_ref(from->durable_names),
+            .attribute = sim_blob_ref(from->durable_attribute),
             .size = from->durable_size,
         };
     }
@@ -421,7 +453,7 @@ struct os_sim *sim_crash(const struct os_sim *s, enum sim_survival how, uint64_t
         if (s->inodes[n].ops)
             sim_bytes_cut(&i->bytes, i->size); // sectors that came through beyond the end
         i->charged = i->size;
-        make_durable(i);
+        make_durable(i, true);
     }
     sim_let_go(s);
     sim_sweep(c);

@@ -1,12 +1,12 @@
 // The simulated machine behind base/os.h, for tests only. One process, deterministic, in memory.
 //
-// Disk model. A file is a size and bytes; a directory maps names to files. Each has a durable state
-// and a log of operations since. `sync` makes a file's content and size durable, `sync_dir` a
-// directory's entries. At a crash:
+// Disk model. A file is a size and bytes, and one attribute at most; a directory maps names to
+// files. Each has a durable state and a log of operations since. `sync` makes a file's content and
+// size durable, `sync_all` its attribute too, `sync_dir` a directory's entries. At a crash:
 //   - what was synced is there;
 //   - of the operations not synced, any subset survives, at the grain of 512-byte sectors for
-//     writes (each sector old or new on its own), whole for size changes, creations, renames,
-//     unlinks; a sector written more than once may be at any of its versions;
+//     writes (each sector old or new on its own), whole for size changes, attributes, creations,
+//     renames, unlinks; a sector written more than once may be at any of its versions;
 //   - a file may have grown without its data (the new bytes read as zeros).
 // What survives is chosen by a seeded random source, or by named policies (all, none, each single
 // operation alone) so that short histories can be enumerated.
@@ -43,8 +43,9 @@ enum sim_call {
     SIM_UNLINK,
     SIM_MKDIR,
     SIM_SYNC_DIR,
+    SIM_ATTRIBUTE, // set or get
     SIM_ANY, // all of them, and os_size, os_stat, os_list, os_disk_free; os_lock is a SIM_OPEN,
-             // os_rename_new a SIM_RENAME
+             // os_rename_new a SIM_RENAME, os_sync_all a SIM_SYNC
 };
 
 struct os_sim *sim_new(uint64_t seed);

@@ -253,13 +253,55 @@ static enum err sim_pwrite(struct os *os, int fd, const void *p, size_t n, uint6
     return done(s, e);
 }
 
-static enum err sim_sync(struct os *os, int fd)
+static enum err sync_file(struct os_sim *s, int fd, bool attribute)
 {
-    struct os_sim *s = machine(os);
     enum err e = begin(s, SIM_SYNC);
     if (!power_is_off(s)) {
-        sim_sync_inode(s, handle_of(s, fd)->inode, !e);
+        sim_sync_inode(s, handle_of(s, fd)->inode, attribute, !e);
         step(s);
+    }
+    return done(s, e);
+}
+
+static enum err sim_sync(struct os *os, int fd)
+{
+    return sync_file(machine(os), fd, false);
+}
+
+static enum err sim_sync_all(struct os *os, int fd)
+{
+    return sync_file(machine(os), fd, true);
+}
+
+static enum err sim_set_attribute(struct os *os, int fd, const char *name, const void *p, size_t n)
+{
+    struct os_sim *s = machine(os);
+    enum err e = begin(s, SIM_ATTRIBUTE);
+    if (!e) {
+        const struct sim_handle *h = handle_of(s, fd);
+        VERIFY(h->writable);
+        sim_set_attribute_of(s, h->inode, slice_str(name), slice_of(p, n));
+        step(s);
+    }
+    return done(s, e);
+}
+
+static enum err sim_get_attribute(struct os *os, int fd, const char *name, void *p, size_t cap,
+                                  size_t *n)
+{
+    struct os_sim *s = machine(os);
+    size_t skip = strlen(name) + 1;
+    enum err e = begin(s, SIM_ATTRIBUTE);
+    *n = 0;
+    if (!e) {
+        const struct sim_blob *b = s->inodes[handle_of(s, fd)->inode].attribute;
+        struct slice all = b ? sim_blob_slice(b) : slice_of(NULL, 0);
+        if (!slice_starts(all, slice_of(name, skip)))
+            e = ERR_MISSING;
+        else if (all.n - skip > cap)
+            e = ERR_TOO_BIG;
+        else
+            memcpy(p, all.p + skip, *n = all.n - skip);
     }
     return done(s, e);
 }
@@ -388,7 +430,7 @@ static enum err sim_sync_dir(struct os *os, const char *path)
         enum err missing = find(s, path, SIM_DIR_INODE, &at);
         if (missing)
             return done(s, e ? e : missing);
-        sim_sync_inode(s, at.inode, !e);
+        sim_sync_inode(s, at.inode, true, !e);
         sim_sweep(s);
         step(s);
     }
@@ -502,6 +544,9 @@ const struct os_ops sim_calls = {
     .pread = sim_pread,
     .pwrite = sim_pwrite,
     .sync = sim_sync,
+    .sync_all = sim_sync_all,
+    .set_attribute = sim_set_attribute,
+    .get_attribute = sim_get_attribute,
     .allocate = sim_allocate,
     .truncate = sim_truncate,
     .size = sim_size,

@@ -69,11 +69,12 @@ struct sim_inode {
     uint32_t ops;   // operations in the list
     struct sim_bytes *bytes, *durable_bytes;
     struct sim_names *names, *durable_names;
+    struct sim_blob *attribute, *durable_attribute; // name, NUL, value; NULL: none
     uint64_t size, durable_size;
     uint64_t charged; // bytes of disk space taken
 };
 
-enum sim_op_kind { SIM_OP_SIZE, SIM_OP_WRITE, SIM_OP_LINK, SIM_OP_UNLINK };
+enum sim_op_kind { SIM_OP_SIZE, SIM_OP_WRITE, SIM_OP_LINK, SIM_OP_UNLINK, SIM_OP_ATTRIBUTE };
 enum sim_op_state { SIM_OP_PENDING, SIM_OP_LOST, SIM_OP_SYNCED };
 
 struct sim_op {
@@ -82,7 +83,7 @@ struct sim_op {
     uint32_t inode;        // the file or directory that changes
     uint32_t target;       // LINK, UNLINK: the inode that is named
     uint64_t at;           // SIZE: the new size; WRITE: the first sector
-    struct sim_blob *blob; // WRITE: the images; LINK: the name
+    struct sim_blob *blob; // WRITE: the images; LINK: the name; ATTRIBUTE: it
 };
 
 struct sim_handle {
@@ -127,8 +128,10 @@ void sim_write_bytes(struct os_sim *s, uint32_t n, const void *p, size_t len, ui
 // Replaces what had the name, and the target's old name.
 void sim_link_inode(struct os_sim *s, uint32_t dir, struct slice name, uint32_t target);
 void sim_unlink_inode(struct os_sim *s, uint32_t dir, uint32_t target);
-// What a sync of the file or directory does, for better (`good`) or worse.
-void sim_sync_inode(struct os_sim *s, uint32_t n, bool good);
+void sim_set_attribute_of(struct os_sim *s, uint32_t n, struct slice name, struct slice value);
+// What a sync of the file (with its attribute, or not) or directory does, for better (`good`) or
+// worse.
+void sim_sync_inode(struct os_sim *s, uint32_t n, bool attribute, bool good);
 // Frees the inodes that nothing leads to any more.
 void sim_sweep(struct os_sim *s);
 

@@ -1,5 +1,7 @@
 // Objects as files below a directory: DIR/NAME, a '/' in a name being a directory below.
 //
+// An object's checksum is an extended attribute of its file, set before anything of it is durable.
+//
 // A put writes DIR/.../%tmp-TIME-RANDOM, syncs it, renames it to its name and syncs the directory,
 // so a name only ever leads to whole, durable bytes; an absent one is put by a rename that fails if
 // the name is taken. Directories that were made on the way are synced into their parents first.
@@ -15,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define SUM          "user.varve.crc32c"
 #define TEMPORARY    "%tmp-"
 #define TEMPORARY_MS 86400000u  // age at which a temporary is nobody's any more
 #define NAMES_MAX    (1u << 28) // bytes of names in one directory
@@ -170,7 +173,17 @@ static enum err write_parts(struct os *os, int fd, const struct object_call *c)
         e = os_pwrite(os, fd, c->parts[i].p, c->parts[i].n, at);
         at += c->parts[i].n;
     }
-    return e == ERR_OK ? os_sync(os, fd) : e;
+    return e;
+}
+
+static enum err write_sum(struct os *os, int fd, const struct object_call *c)
+{
+    char text[OBJECT_SUM_TEXT];
+    if (!c->sum.there)
+        return ERR_OK;
+    object_sum_format(text, c->sum.crc32c);
+    enum err e = os_set_attribute(os, fd, SUM, text, sizeof text - 1);
+    return e == ERR_UNSUPPORTED ? ERR_OK : e; // it is served without
 }
 
 static enum err write_temporary(struct directory *d, const struct object_call *c, const char *path)
@@ -181,6 +194,10 @@ static enum err write_temporary(struct directory *d, const struct object_call *c
     if (e != ERR_OK)
         return e;
     e = write_parts(os, fd, c);
+    if (e == ERR_OK)
+        e = write_sum(os, fd, c);
+    if (e == ERR_OK)
+        e = os_sync_all(os, fd);
     enum err closed = os_close(os, fd);
     return e != ERR_OK ? e : closed;
 }
@@ -242,6 +259,20 @@ static enum err read_range(struct directory *d, struct object_call *c, int fd, u
     return ERR_OK;
 }
 
+static enum err read_sum(struct directory *d, struct object_call *c, int fd)
+{
+    char text[OBJECT_SUM_TEXT];
+    size_t n;
+    enum err e = os_get_attribute(d->base.os, fd, SUM, text, sizeof text, &n);
+    if (e == ERR_MISSING || e == ERR_UNSUPPORTED)
+        return ERR_OK;
+    if (e != ERR_OK && e != ERR_TOO_BIG)
+        return fail(&d->base, c, e, "its checksum cannot be read");
+    c->sum.there = e == ERR_OK && object_sum_parse(slice_of(text, n), &c->sum.crc32c);
+    return c->sum.there ? ERR_OK
+                        : fail(&d->base, c, ERR_DAMAGED, SUM " is not 8 hexadecimal digits");
+}
+
 static enum err get(struct directory *d, struct object_call *c, const char *path)
 {
     struct os_stat st;
@@ -252,10 +283,12 @@ static enum err get(struct directory *d, struct object_call *c, const char *path
     if (e != ERR_OK)
         return fail(&d->base, c, e, "cannot be opened");
     e = os_size(d->base.os, fd, &c->size); // of this file: the name may lead to another by now
+    if (e != ERR_OK)
+        fail(&d->base, c, e, "has no size");
+    if (e == ERR_OK)
+        e = read_sum(d, c, fd);
     if (e == ERR_OK)
         e = read_range(d, c, fd, c->size);
-    else
-        fail(&d->base, c, e, "has no size");
     ERR_IGNORE(os_close(d->base.os, fd)); // only read
     return e;
 }

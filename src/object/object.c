@@ -2,6 +2,7 @@
 #include "object/object_int.h"
 #include "base/assert.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,6 +20,24 @@ uint64_t object_parts_size(const struct slice *parts, size_t count)
     for (size_t i = 0; i < count; i++)
         n += parts[i].n;
     return n;
+}
+
+void object_sum_format(char text[OBJECT_SUM_TEXT], uint32_t sum)
+{
+    snprintf(text, OBJECT_SUM_TEXT, "%08" PRIx32, sum);
+}
+
+bool object_sum_parse(struct slice text, uint32_t *sum)
+{
+    *sum = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF";
+        const char *digit = text.p[i] ? strchr(digits, text.p[i]) : NULL;
+        if (!digit)
+            return false;
+        *sum = *sum << 4 | (uint32_t)((digit - digits) % 16);
+    }
+    return text.n == OBJECT_SUM_TEXT - 1;
 }
 
 // ---- names
@@ -146,6 +165,8 @@ static enum err check_call(struct object_store *s, struct object_call *c, char *
     }
     if (c->op == OBJECT_GET || c->op == OBJECT_GET_RANGE)
         VERIFY(c->out);
+    if (c->op != OBJECT_PUT && c->op != OBJECT_PUT_ABSENT)
+        c->sum.there = false;
     return full_name(s, c->name, full, &c->msg);
 }
 

@@ -16,7 +16,8 @@
 //   ERR_UNSUPPORTED  the endpoint is not S3, or does not do what was asked of it
 //   ERR_NETWORK      no usable answer, after all retries. A put or delete may or may not have
 //                    happened, and may still happen for a short time
-//   ERR_DAMAGED      more or fewer bytes came than the store says there are, at every try
+//   ERR_DAMAGED      more or fewer bytes came than the store says there are, at every try; or what
+//                    stands where an object's checksum does is none
 //   ERR_IO, ERR_NO_SPACE  of the directory
 //   ERR_NO_MEMORY, ERR_CLOSED (cancelled, or the store is being closed)
 //
@@ -109,6 +110,16 @@ typedef bool (*object_list_fn)(void *arg, const char *name, uint64_t size);
 MUST_USE enum err object_list(struct object_store *s, const char *prefix, const char *after,
                               uint64_t max, object_list_fn fn, void *arg, struct errmsg *msg);
 
+// A checksum that is kept with an object: S3's user metadata x-amz-meta-varve-crc32c, a directory's
+// extended attribute user.varve.crc32c of the file; 8 hexadecimal digits. It is put together with
+// the bytes, is as durable as they are, and goes with S3's own copies. Stores do not compare it
+// with the bytes: who reads does.
+struct object_sum {
+    bool there; // false: none is kept, as where an object came from elsewhere, was copied without
+                // it, or lies on a file system without attributes
+    uint32_t crc32c;
+};
+
 // ---- many at once
 
 enum object_op {
@@ -131,6 +142,9 @@ struct object_call {
     uint64_t offset; // GET_RANGE
     uint64_t length;
     struct buf *out; // GET, GET_RANGE: appended to
+    // PUT, PUT_ABSENT: kept with the object. GET, GET_RANGE: a result, what is kept with it (not
+    // for a range that begins past the object's end: S3 then does not say).
+    struct object_sum sum;
     // Told when it is done, may be NULL. On the store's thread, or within object_start: must be
     // quick, and of the store may call only object_start, on another call. After it returned the
     // store does not touch this call, so here it may be freed; one with `done` is not waited for.
@@ -196,11 +210,13 @@ struct object_guarantees {
     bool read_after_put; // a get sees the last put of a name that was there before
     bool ranges;         // a ranged get gives that range
     bool list_in_order;  // names come in rising bytewise order
+    bool sums;           // checksums are kept. Nothing relies on that: without, fewer kinds of
+                         // damage are found (a warning says so, in the log)
 };
 
 // Finds out what the store keeps, with some 40 requests on objects named
 // "varve-probe-RANDOM...", which it deletes. ERR_OK and `g` filled, with `msg` naming what is not
-// kept ("" if all is); or the error that kept it from finding out.
+// kept ("" if all is but sums); or the error that kept it from finding out.
 MUST_USE enum err object_probe(struct object_store *s, struct object_guarantees *g,
                                struct errmsg *msg);
 

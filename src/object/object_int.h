@@ -44,6 +44,10 @@ void object_base_release(struct object_store *s);
 void object_finish(struct object_store *s, struct object_call *c);
 // "put", "get", ...
 const char *object_op_name(enum object_op op);
+#define OBJECT_SUM_TEXT 9 // with the NUL
+void object_sum_format(char text[OBJECT_SUM_TEXT], uint32_t sum);
+// False if `text` is not 8 hexadecimal digits.
+bool object_sum_parse(struct slice text, uint32_t *sum);
 // Bytes of all parts.
 uint64_t object_parts_size(const struct slice *parts, size_t count);
 

@@ -1,6 +1,8 @@
 // Finding out what a store keeps of what varve relies on. Everything is tried on objects of its
 // own, which are deleted at the end as far as they can be.
 #include "object/object_int.h"
+#include "base/hash.h"
+#include "base/log.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,17 +22,33 @@ struct probe {
     char names[ROUNDS + LISTED][NAME_BYTES];
 };
 
+static enum err run(struct probe *p, struct object_call *c)
+{
+    enum err e = object_run(p->s, c, 1);
+    if (e != ERR_OK)
+        *p->msg = c->msg;
+    return e;
+}
+
 static enum err put_text(struct probe *p, const char *name, const char *text)
 {
     struct slice part = slice_str(text);
-    return object_put(p->s, name, &part, 1, p->msg);
+    struct object_call c = {.op = OBJECT_PUT,
+                            .name = name,
+                            .parts = &part,
+                            .count = 1,
+                            .sum = {true, crc32c(0, part.p, part.n)}};
+    return run(p, &c);
 }
 
-static enum err reads_as(struct probe *p, const char *name, const char *text, bool *same)
+// *sum: of what was read, and what is kept with it.
+static enum err reads_as(struct probe *p, const char *name, const char *text, bool *same, bool *sum)
 {
+    struct object_call c = {.op = OBJECT_GET, .name = name, .out = &p->out};
     buf_clear(&p->out);
-    enum err e = object_get(p->s, name, &p->out, p->msg);
+    enum err e = run(p, &c);
     *same = e == ERR_OK && slice_equal(buf_slice(&p->out), slice_str(text));
+    *sum = *same && c.sum.there && c.sum.crc32c == crc32c(0, text, strlen(text));
     return e == ERR_MISSING ? ERR_OK : e;
 }
 
@@ -60,10 +78,10 @@ static enum err race(struct probe *p, const char *name, bool *kept)
             return calls[i].e;
         }
     }
-    bool same = false;
+    bool same = false, sum;
     enum err e = ERR_OK;
     if (winners == 1)
-        e = reads_as(p, name, texts[winner], &same);
+        e = reads_as(p, name, texts[winner], &same, &sum);
     if (e != ERR_OK)
         return e;
     struct slice late = slice_str("late");
@@ -141,17 +159,18 @@ static enum err try_lists(struct probe *p)
 static enum err try_reads(struct probe *p)
 {
     const char *name = p->names[ROUNDS + 1];
-    p->g->read_after_put = true;
+    p->g->read_after_put = p->g->sums = true;
     for (int i = 0; i < 3; i++) {
         char text[24];
-        bool same = false;
+        bool same = false, sum = false;
         snprintf(text, sizeof text, "version %d", i);
         enum err e = put_text(p, name, text);
         if (e == ERR_OK)
-            e = reads_as(p, name, text, &same);
+            e = reads_as(p, name, text, &same, &sum);
         if (e != ERR_OK)
             return e;
         p->g->read_after_put = p->g->read_after_put && same;
+        p->g->sums = p->g->sums && sum;
     }
     buf_clear(&p->out);
     enum err e = object_get_range(p->s, name, 2, 4, &p->out, p->msg);
@@ -197,6 +216,8 @@ enum err object_probe(struct object_store *s, struct object_guarantees *g, struc
     for (size_t i = 0; i < ROUNDS + LISTED && (e == ERR_OK || e == ERR_UNSUPPORTED); i++)
         ERR_IGNORE(object_delete(s, p.names[i], &ignored)); // some were never put
     buf_release(&p.out);
+    if (e == ERR_OK && !g->sums)
+        log_event(LOG_WARN, "objects_without_sums", "store=%s", log_quote(s->where));
     if (e == ERR_OK)
         tell(&p);
     return e;

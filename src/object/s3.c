@@ -344,6 +344,7 @@ static enum err begin_upload(struct s3_op *op)
     buf_init(&op->complete, 256u * PARTS_MAX);
     struct s3_request *r = renew(op, S3_multipart, "POST", upload_begun);
     r->query = "uploads=";
+    r->sum = op->call->sum;
     r->expects = XML_INITIATED;
     r->x.has_body = true;
     return ERR_OK;
@@ -360,6 +361,7 @@ static enum err begin_put(struct s3_op *op)
     enum err e = payload_hash(s, &op->body, op->hash);
     struct s3_request *r = renew(op, S3_put, "PUT", absent ? put_absent_done : ended);
     r->absent = absent;
+    r->sum = c->sum;
     r->payload_hash = op->hash;
     r->x.has_body = true;
     r->x.body = op->body;
@@ -367,6 +369,24 @@ static enum err begin_put(struct s3_op *op)
 }
 
 // ---- get, head, delete
+
+// Of an answer that is good.
+static void take_sum(struct s3_request *r)
+{
+    struct s3_op *op = (struct s3_op *)r;
+    struct object_sum *sum = &op->call->sum;
+    if (!*r->x.sum)
+        return;
+    sum->there = object_sum_parse(slice_str(r->x.sum), &sum->crc32c);
+    if (sum->there)
+        return;
+    r->e =
+        err_set(&r->msg, ERR_DAMAGED,
+                "get of \"%.256s\" (%.120s): x-amz-meta-varve-crc32c is not 8 hexadecimal digits",
+                op->name, r->s3->base.where);
+    if (r->x.out)
+        r->x.out->end = r->x.out->start + r->x.out_start;
+}
 
 static void got(struct s3_request *r)
 {
@@ -378,6 +398,8 @@ static void got(struct s3_request *r)
                                                    : x->received;
     if (r->e == ERR_OK && x->status == 416 && x->total == UINT64_MAX)
         op->call->size = 0; // not told
+    else if (r->e == ERR_OK)
+        take_sum(r);
     ended(r);
 }
 
@@ -396,6 +418,8 @@ static void head_done(struct s3_request *r)
     bool plain = r->e == ERR_OK || r->e == ERR_NETWORK || r->e == ERR_CLOSED;
     if (r->e == ERR_OK && r->x.length != UINT64_MAX)
         op->call->size = r->x.length;
+    if (r->e == ERR_OK && op->call->op != OBJECT_HEAD)
+        take_sum(r);
     if (plain || (r->e == ERR_MISSING && r->s3->bucket_seen))
         return ended(r);
     r = renew(op, S3_get, "GET", head_explained);

@@ -52,6 +52,7 @@ struct s3_request {
     const char *query;        // encoded and sorted; NULL: none
     const char *payload_hash; // NULL: of nothing
     bool absent;              // If-None-Match: *
+    struct object_sum sum;    // goes with the object
     bool ranged;
     uint64_t offset;
     uint64_t length;       // at least 1; offset + length fits an int64_t

@@ -163,6 +163,7 @@ static enum err make_headers(struct s3_request *r, const char *path)
     char date[SIGN_DATE], line[sizeof s->keys.token + 64], range[96] = "";
     int64_t now_ms = (int64_t)os_wall_ms(s->base.os) + s->clock_offset_ms;
     sign_date(date, now_ms > 0 ? (uint64_t)now_ms / 1000 : 0);
+    char sum[OBJECT_SUM_TEXT];
     const char *hash = r->payload_hash ? r->payload_hash : EMPTY_HASH;
     if (r->ranged)
         snprintf(range, sizeof range, "bytes=%llu-%llu", (unsigned long long)r->offset,
@@ -176,6 +177,9 @@ static enum err make_headers(struct s3_request *r, const char *path)
         signed_ones[n++] = (struct sign_header){"range", range};
     signed_ones[n++] = (struct sign_header){"x-amz-content-sha256", hash};
     signed_ones[n++] = (struct sign_header){"x-amz-date", date};
+    object_sum_format(sum, r->sum.crc32c);
+    if (r->sum.there)
+        signed_ones[n++] = (struct sign_header){"x-amz-meta-varve-crc32c", sum};
     if (*s->keys.token)
         signed_ones[n++] = (struct sign_header){"x-amz-security-token", s->keys.token};
     struct sign_request sr = {r->x.method, path, r->query ? r->query : "", signed_ones, n, hash};

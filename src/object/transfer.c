@@ -185,7 +185,7 @@ static uint64_t number_of(struct slice s)
 static void forget_answer(struct transfer *x)
 {
     x->status = 0;
-    x->etag[0] = x->type[0] = x->region[0] = 0;
+    x->etag[0] = x->type[0] = x->region[0] = x->sum[0] = 0;
     x->marked = false;
     x->date = -1;
     x->length = x->total = UINT64_MAX;
@@ -220,6 +220,8 @@ static size_t on_header(char *p, size_t one, size_t n, void *arg)
         keep_text(x->type, sizeof x->type, v);
     } else if (header_is(line, "x-amz-bucket-region", &v)) {
         keep_text(x->region, sizeof x->region, v);
+    } else if (header_is(line, "x-amz-meta-varve-crc32c", &v)) {
+        keep_text(x->sum, sizeof x->sum, v.n ? v : slice_str("?"));
     } else if (header_is(line, "date", &v)) {
         char text[64];
         keep_text(text, sizeof text, v);

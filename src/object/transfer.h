@@ -73,6 +73,7 @@ struct transfer {
     char etag[128];    // without quotes
     char type[64];     // Content-Type
     char region[64];   // x-amz-bucket-region
+    char sum[16];      // x-amz-meta-varve-crc32c; "" if none
     bool marked;       // has a header that only S3 has
     int64_t date;      // seconds since 1970, -1 if none
     uint64_t length;   // Content-Length, UINT64_MAX if none

@@ -218,7 +218,20 @@ def test_local_bytes_stay(start, tmp_path):
     assert list(c.log_all(b"ks", b"a"))[:2000] == want
 
 
-def test_lost_and_altered_objects_are_named(tiered):
+def cut(data):
+    return data[:100] + bytes([data[100] ^ 1]) + data[101:-1]
+
+
+def flipped(data):
+    """One bit of a record's data: only the checksum tells."""
+    at = 0
+    while data[at + 32:at + 36] == bytes(4):
+        at += 40
+    return data[:at + 36] + bytes([data[at + 36] ^ 1]) + data[at + 37:]
+
+
+@pytest.mark.parametrize("damage", [cut, flipped])
+def test_lost_and_altered_objects_are_named(tiered, damage):
     server, objects = tiered
     c = Binary(server.port("binary"))
     c.log_create(b"ks")
@@ -230,7 +243,7 @@ def test_lost_and_altered_objects_are_named(tiered):
     first = names(objects)[0]
     assert len(names(objects)) > 1
     kept = first.read_bytes()
-    first.write_bytes(kept[:100] + bytes([kept[100] ^ 1]) + kept[101:-1])
+    first.write_bytes(damage(kept))  # in place: the file's attribute stays
     server.start()
     c = Binary(server.port("binary"))
     with pytest.raises(Refused, match="damaged"):

@@ -6,6 +6,8 @@
 //
 //     put NAME FILE            get NAME FILE          range NAME OFFSET LENGTH FILE
 //     put-absent NAME FILE     head NAME              delete NAME
+//     put-sum NAME FILE HEX    put-absent-sum NAME FILE HEX      with a checksum
+//     sum NAME                 range-sum NAME OFFSET LENGTH      the one it has, as the message
 //     list PREFIX AFTER MAX FILE    names and sizes go to FILE; ^ is the empty text
 //     put-many PREFIX COUNT FILE    the file's bytes under PREFIX0, PREFIX1, ... at once
 //     get-many PREFIX COUNT FILE    each must have the file's bytes
@@ -55,17 +57,20 @@ static void save(const char *path, struct slice s)
     }
 }
 
-static void put(struct tool *t, bool absent, const char *name, const char *path)
+// `sum` may be NULL.
+static void put(struct tool *t, bool absent, const char *name, const char *path, const char *sum)
 {
     struct slice whole = load(path);
     // In several parts, so that borders between them are met.
     struct slice parts[4] = {slice_of(whole.p, whole.n / 3), slice_of(whole.p, 0)};
     parts[2] = slice_of(whole.p + parts[0].n, whole.n / 2);
     parts[3] = slice_of(whole.p + parts[0].n + parts[2].n, whole.n - parts[0].n - parts[2].n);
-    struct errmsg msg = {""};
-    enum err e = absent ? object_put_absent(t->store, name, parts, 4, &msg)
-                        : object_put(t->store, name, parts, 4, &msg);
-    answer(e, whole.n, msg.text);
+    struct object_call c = {
+        .op = absent ? OBJECT_PUT_ABSENT : OBJECT_PUT, .name = name, .parts = parts, .count = 4};
+    if (sum)
+        c.sum = (struct object_sum){true, (uint32_t)strtoul(sum, NULL, 16)};
+    enum err e = object_run(t->store, &c, 1);
+    answer(e, whole.n, c.msg.text);
     free((void *)(uintptr_t)whole.p);
 }
 
@@ -89,6 +94,25 @@ static void get(struct tool *t, const char *name, const char *offset, const char
     buf_consume(&out, 6);
     save(path, buf_slice(&out));
     answer(e, buf_len(&out), msg.text);
+    buf_release(&out);
+}
+
+static void get_sum(struct tool *t, const char *name, const char *offset, const char *length)
+{
+    struct buf out;
+    char text[16] = "none";
+    buf_init(&out, OUT_MAX);
+    struct object_call c = {
+        .op = offset ? OBJECT_GET_RANGE : OBJECT_GET,
+        .name = name,
+        .offset = offset ? strtoull(offset, NULL, 10) : 0,
+        .length = offset ? strtoull(length, NULL, 10) : 0,
+        .out = &out,
+    };
+    enum err e = object_run(t->store, &c, 1);
+    if (c.sum.there)
+        snprintf(text, sizeof text, "%08" PRIx32, c.sum.crc32c);
+    answer(e, buf_len(&out), e == ERR_OK ? text : c.msg.text);
     buf_release(&out);
 }
 
@@ -191,7 +215,7 @@ static void probe(struct tool *t)
     enum err e = object_probe(t->store, &g, &msg);
     uint64_t bits = (uint64_t)g.put_absent | (uint64_t)g.list_after_put << 1 |
                     (uint64_t)g.read_after_put << 2 | (uint64_t)g.ranges << 3 |
-                    (uint64_t)g.list_in_order << 4;
+                    (uint64_t)g.list_in_order << 4 | (uint64_t)g.sums << 5;
     answer(e, bits, msg.text);
 }
 
@@ -218,7 +242,11 @@ static void command(struct tool *t, char **w, int n)
     uint64_t size = 0;
     struct errmsg msg = {""};
     if (is(w, n, "put", 2) || is(w, n, "put-absent", 2)) {
-        put(t, w[0][3] != 0, w[1], w[2]);
+        put(t, w[0][3] != 0, w[1], w[2], NULL);
+    } else if (is(w, n, "put-sum", 3) || is(w, n, "put-absent-sum", 3)) {
+        put(t, strcmp(w[0], "put-sum") != 0, w[1], w[2], w[3]);
+    } else if (is(w, n, "sum", 1) || is(w, n, "range-sum", 3)) {
+        get_sum(t, w[1], n > 2 ? w[2] : NULL, n > 2 ? w[3] : NULL);
     } else if (is(w, n, "get", 2)) {
         get(t, w[1], NULL, NULL, w[2]);
     } else if (is(w, n, "range", 4)) {

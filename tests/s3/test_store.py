@@ -56,6 +56,27 @@ def test_large_objects(store):
     assert store.get("large-absent") == data
 
 
+def test_sums(store):
+    """A checksum is kept with the object, however it was put, and goes when another takes its place."""
+    for name, data in (("small", b"hello"), ("empty", b""), ("large", os.urandom(BIG))):
+        f = store.file(data)
+        assert store.call("sum", name).e == "MISSING"
+        assert store.call("put-sum", name, f, "0089abcd").e == "OK"
+        r = store.call("sum", name)
+        assert (r.e, r.n, r.text) == ("OK", len(data), "0089abcd")
+        assert store.get(name) == data
+        if data:
+            assert store.call("range-sum", name, 1, 2).text == "0089abcd"
+        assert store.call("range-sum", name, 0, 0).text == "0089abcd"
+        assert store.call("put-absent-sum", name, f, "11111111").e == "EXISTS"
+        assert store.call("sum", name).text == "0089abcd"
+        assert store.put(name, data).e == "OK"
+        assert store.call("sum", name).text == "none"
+        assert store.call("delete", name).e == "OK"
+        assert store.call("put-absent-sum", name, f, "00000000").e == "OK"
+        assert store.call("sum", name).text == "00000000"
+
+
 def test_names(store):
     names = ["a!b", "k%2Fy", "~tilde", "plus+plus", "equals=and&amp;", "ümläut/日本", "colon:", "q?x#y",
              "<xml>&\"'", "x" * 255, "/".join("d%d" % i for i in range(50)), "p%", "comma,semi;"]
@@ -111,8 +132,24 @@ def test_many_at_once(store):
 
 def test_the_probe_finds_all_kept(store):
     r = store.call("probe")
-    assert (r.e, r.n, r.text) == ("OK", 31, "")
+    assert (r.e, r.n, r.text) == ("OK", 63, "")
     assert store.names("varve-probe") == []
+
+
+def test_sums_go_with_copies(rgw, open_tool):
+    """boto3 and s3cmd copy objects within Ceph; another client's metadata is read as ours is."""
+    from conftest import s3_options
+    endpoint, client = rgw
+    tool = open_tool(s3_options(endpoint, prefix="sums/"))
+    for data in (b"small", os.urandom(BIG)):
+        assert tool.call("put-sum", "o", tool.file(data), "0badcafe").e == "OK"
+        assert client.head_object(Bucket="varve", Key="sums/o")["Metadata"] == {"varve-crc32c": "0badcafe"}
+        client.copy_object(Bucket="varve", Key="sums/copy", CopySource="varve/sums/o")
+        assert tool.call("sum", "copy").text == "0badcafe"
+    client.put_object(Bucket="varve", Key="sums/theirs", Body=b"boto", Metadata={"varve-crc32c": "BADC0DE5"})
+    assert tool.call("sum", "theirs").text == "badc0de5"
+    client.put_object(Bucket="varve", Key="sums/theirs", Body=b"boto", Metadata={"varve-crc32c": "no sum"})
+    assert tool.get("theirs").e == "DAMAGED"
 
 
 def test_others_read_what_was_put_and_are_read(rgw, open_tool, tmp_path):

@@ -64,6 +64,8 @@ class TinyS3:
         self.region = "us-east-1"
         self.objects = {}  # name: bytes
         self.etags = {}
+        self.meta = {}  # name: {x-amz-meta-...: value}
+        self.drops_metadata = False
         self.uploads = {}
         self.log = []  # (method, path, query, status)
         self.connections = set()
@@ -267,9 +269,14 @@ class _Handler(BaseHTTPRequestHandler):
                     "POST": self.post}
         return handlers[self.command](name)
 
-    def store(self, name, body, etag):
+    def metadata(self):
+        return {} if self.s3.drops_metadata else {
+            h.lower(): v for h, v in self.headers.items() if h.lower().startswith("x-amz-meta-")}
+
+    def store(self, name, body, etag, meta):
         self.s3.objects[name] = body
         self.s3.etags[name] = etag
+        self.s3.meta[name] = meta
         if self.s3.hide_new > 0:
             self.s3.hide_new -= 1
             self.s3.hidden.add(name)
@@ -284,13 +291,14 @@ class _Handler(BaseHTTPRequestHandler):
         if (self.headers.get("If-None-Match") == "*" and name in self.s3.objects
                 and not self.s3.ignores_if_none_match):
             raise Refused(412, "PreconditionFailed")
-        return self.store(name, self.body, hashlib.md5(self.body).hexdigest())
+        return self.store(name, self.body, hashlib.md5(self.body).hexdigest(), self.metadata())
 
     def get(self, name):
         if name not in self.s3.objects:
             raise Refused(404, "NoSuchKey")
         body = self.s3.objects[name]
-        headers = {"ETag": f'"{self.s3.etags[name]}"', "Content-Type": "binary/octet-stream"}
+        headers = {"ETag": f'"{self.s3.etags[name]}"', "Content-Type": "binary/octet-stream",
+                   **self.s3.meta.get(name, {})}
         status, ranged = 200, self.headers.get("Range")
         if ranged and not self.s3.ignores_range:
             first, last = (int(n) for n in ranged[len("bytes="):].split("-"))
@@ -320,7 +328,7 @@ class _Handler(BaseHTTPRequestHandler):
     def post(self, name):
         if "uploads" in self.args:
             upload_id = base64.b64encode(f"{len(self.s3.uploads)}/{name}+".encode()).decode()
-            self.s3.uploads[upload_id] = {"name": name, "parts": {}}
+            self.s3.uploads[upload_id] = {"name": name, "parts": {}, "meta": self.metadata()}
             return 200, (f'<?xml version="1.0"?><InitiateMultipartUploadResult><UploadId>{upload_id}'
                          "</UploadId></InitiateMultipartUploadResult>").encode()
         upload = self.upload(name)
@@ -334,7 +342,7 @@ class _Handler(BaseHTTPRequestHandler):
             body, digests = body + data, digests + bytes.fromhex(etag)
         del self.s3.uploads[self.args["uploadId"]]
         etag = f"{hashlib.md5(digests).hexdigest()}-{len(wanted)}"
-        self.store(name, body, etag)
+        self.store(name, body, etag, upload["meta"])
         return 200, (f"<CompleteMultipartUploadResult><ETag>&quot;{etag}&quot;</ETag>"
                      "</CompleteMultipartUploadResult>").encode()
 

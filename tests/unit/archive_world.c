@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "archive_world.h"
+#include "base/hash.h"
 #include "base/os.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -63,6 +64,8 @@ static void put_tile(struct object_store *s, const char *dir, const struct name 
     if (e)
         fail_msg("%s", msg.text);
     assert_true(min == n->min_time && max == n->max_time);
+    struct object_sum sum = fake_object_sum(s, full);
+    assert_true(sum.there && sum.crc32c == crc32c(0, bytes.p, bytes.n));
     for (const uint8_t *p = bytes.p; p < bytes.p + bytes.n; p += record_span(p)) {
         struct record r = record_read(p);
         assert_ok(buf_append(out, r.bytes.p, r.bytes.n));
@@ -86,6 +89,12 @@ void world_text(struct object_store *s, const char *dir, struct buf *out)
                           k.t.v[i].name.last, k.t.v[i].stored);
         fail_msg("no object of %s holds offset %" PRIu64, dir, end);
     }
+    for (size_t i = 0; i < k.t.n; i++)
+        if (k.t.v[i].stored == 0) {
+            char fence[NAME_FULL_MAX];
+            data_full_name(dir, &k.t.v[i].name, fence);
+            assert_true(fake_object_sum(s, fence).there);
+        }
     for (size_t i = 0; i < n; i++)
         put_tile(s, dir, &k.t.v[path[i]].name, out);
     assert_ok(buf_append(out, "", 1)); // a string

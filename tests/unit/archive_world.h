@@ -17,7 +17,7 @@ enum err world_append(struct archive_writer *w, const struct archive_log *log, c
 // What the last world_append said.
 const char *world_why(void);
 // All records' texts of a log, a space after each, as its path says. Fails the test if an object on
-// it is not what its name says, or if there is a gap.
+// it is not what its name and its checksum say, or if there is a gap.
 void world_text(struct object_store *s, const char *dir, struct buf *out);
 // Objects whose names begin with `prefix`.
 size_t world_count(struct object_store *s, const char *prefix);

@@ -8,6 +8,7 @@ struct entry {
     char *name;
     uint8_t *p;
     size_t n;
+    struct object_sum sum;
 };
 
 struct objects {
@@ -104,7 +105,8 @@ static void drop(struct objects *o, struct entry *e)
     o->n--;
 }
 
-static void put(struct objects *o, const char *name, const struct slice *parts, size_t count)
+static void put(struct objects *o, const char *name, const struct slice *parts, size_t count,
+                struct object_sum sum)
 {
     struct entry *e = find(o, name);
     size_t n = 0;
@@ -130,6 +132,7 @@ static void put(struct objects *o, const char *name, const struct slice *parts, 
     }
     e->p = p;
     e->n = n;
+    e->sum = sum;
 }
 
 static enum err get(struct objects *o, struct object_call *c)
@@ -139,6 +142,7 @@ static enum err get(struct objects *o, struct object_call *c)
         return err_set(&c->msg, ERR_MISSING, "no object %.400s", c->name);
     size_t from = 0, n = e->n;
     c->size = e->n;
+    c->sum = e->sum;
     if (c->op == OBJECT_GET_RANGE) {
         from = c->offset < e->n ? c->offset : e->n;
         n = c->length < e->n - from ? c->length : e->n - from;
@@ -155,11 +159,11 @@ static enum err perform(struct object_store *s, struct object_call *c)
         s->stats.put++;
         if (e)
             return err_set(&c->msg, ERR_EXISTS, "%.400s exists", c->name);
-        put(o, c->name, c->parts, c->count);
+        put(o, c->name, c->parts, c->count, c->sum);
         return ERR_OK;
     case OBJECT_PUT:
         s->stats.put++;
-        put(o, c->name, c->parts, c->count);
+        put(o, c->name, c->parts, c->count, c->sum);
         return ERR_OK;
     case OBJECT_GET:
     case OBJECT_GET_RANGE:
@@ -301,7 +305,7 @@ static size_t copy(struct object_store *s, const char *prefix, const char *after
             continue;
         if (strncmp(o->v[i].name, prefix, strlen(prefix)) != 0)
             break;
-        v[n++] = (struct entry){strdup(o->v[i].name), NULL, o->v[i].n};
+        v[n++] = (struct entry){.name = strdup(o->v[i].name), .n = o->v[i].n};
     }
     *out = v;
     return n;
@@ -351,8 +355,21 @@ struct slice fake_object_bytes(struct object_store *s, const char *name)
 void fake_object_set(struct object_store *s, const char *name, struct slice bytes)
 {
     pthread_mutex_lock(&s->o->lock);
-    put(s->o, name, &bytes, 1);
+    put(s->o, name, &bytes, 1, (struct object_sum){false, 0});
     pthread_mutex_unlock(&s->o->lock);
+}
+
+struct object_sum fake_object_sum(struct object_store *s, const char *name)
+{
+    const struct entry *e = find(s->o, name);
+    return e ? e->sum : (struct object_sum){false, 0};
+}
+
+void fake_object_flip(struct object_store *s, const char *name, size_t at)
+{
+    struct entry *e = find(s->o, name);
+    VERIFY(e && at < e->n);
+    e->p[at] ^= 1;
 }
 
 void fake_object_drop(struct object_store *s, const char *name)

@@ -27,7 +27,11 @@ void fake_object_hook(struct object_store *s, fake_hook hook, void *arg);
 void fake_object_names(struct object_store *s, const char *prefix, object_list_fn fn, void *arg);
 // An object's bytes, which live until the store changes; NULL p: there is none.
 struct slice fake_object_bytes(struct object_store *s, const char *name);
+// Puts an object as others do: without a checksum.
 void fake_object_set(struct object_store *s, const char *name, struct slice bytes);
+struct object_sum fake_object_sum(struct object_store *s, const char *name);
+// Changes a bit of the byte `at`, and leaves the checksum.
+void fake_object_flip(struct object_store *s, const char *name, size_t at);
 void fake_object_drop(struct object_store *s, const char *name);
 
 #endif

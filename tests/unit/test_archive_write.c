@@ -392,6 +392,49 @@ static void damaged(void **state)
     object_close(s);
 }
 
+static bool take_last(void *arg, const char *name, uint64_t size)
+{
+    (void)size;
+    snprintf(arg, NAME_FULL_MAX, "%s", name);
+    return true;
+}
+
+// Data that was altered where no layout tells: who reads is told, and nobody merges it.
+static void altered(void **state)
+{
+    struct object_store *s = fake_object_new();
+    struct archive_options o = {.compact_objects_threshold = 3};
+    struct archive_writer *w = writer(s, &o);
+    struct buf text;
+    char last[NAME_FULL_MAX] = "";
+    buf_init(&text, 1000);
+    assert_ok(world_append(w, &world_log, "a", 2, NONCE_NONE, NULL));
+    assert_ok(world_append(w, &world_log, "b", 2, NONCE_NONE, NULL));
+    fake_object_names(s, DIR "/data_", take_last, last);
+    fake_object_flip(s, last, 36); // the first byte of its first record
+    damage(s, last);
+    damage(s, "CRC-32C");
+    assert_ok(world_append(w, &world_log, "c", 2, NONCE_NONE, NULL)); // it is not compacted
+    assert_int_equal(world_count(s, DIR "/data_"), 3);
+    damage(s, last);
+    fake_object_flip(s, last, 36);
+    assert_ok(world_append(w, &world_log, "d", 2, NONCE_NONE, NULL)); // now it is
+    assert_int_equal(world_count(s, DIR "/data_"), 1);
+    fake_object_names(s, DIR "/data_", take_last, last);
+    fake_object_flip(s, last, 42 + 36); // in the second record, which was in another object
+    damage(s, last);
+    uint8_t copy[500];
+    struct slice bytes = fake_object_bytes(s, last);
+    assert_true(bytes.n <= sizeof copy);
+    memcpy(copy, bytes.p, bytes.n);
+    fake_object_set(s, last, slice_of(copy, bytes.n)); // without a sum nobody can tell
+    assert_ok(read_text(s, 100, false, &text, NULL));
+    assert_int_equal(buf_len(&text), 8 * 3);
+    buf_release(&text);
+    archive_writer_free(w);
+    object_close(s);
+}
+
 static void keyspaces_and_meta(void **state)
 {
     struct object_store *s = fake_object_new();
@@ -462,6 +505,7 @@ int main(void)
         cmocka_unit_test(faults_everywhere),
         cmocka_unit_test(from_klstore),
         cmocka_unit_test(damaged),
+        cmocka_unit_test(altered),
         cmocka_unit_test(keyspaces_and_meta),
         cmocka_unit_test(small_cache),
     };

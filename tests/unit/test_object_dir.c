@@ -1,6 +1,7 @@
 // The directory store: on the simulated machine, with the power failing at each step, and on the
 // real one.
 #include "unit.h"
+#include "base/hash.h"
 #include "base/os_sim.h"
 #include "object/object.h"
 #include "tempdir.h"
@@ -27,9 +28,15 @@ static enum err put(struct object_store *s, const char *name, const char *text, 
     size_t n = strlen(text);
     struct slice parts[] = {slice_of(text, n / 2), slice_of(text, 0),
                             slice_of(text + n / 2, n - n / 2)};
-    return absent ? object_put_absent(s, name, parts, 3, NULL)
-                  : object_put(s, name, parts, 3, NULL);
+    struct object_call c = {.op = absent ? OBJECT_PUT_ABSENT : OBJECT_PUT,
+                            .name = name,
+                            .parts = parts,
+                            .count = 3,
+                            .sum = {true, crc32c(0, text, n)}};
+    return object_run(s, &c, 1);
 }
+
+static struct object_sum got; // what the last get gave
 
 // The object's text, "(ERROR)" if there is none; valid until the next call.
 static const char *get(struct object_store *s, const char *name)
@@ -37,7 +44,9 @@ static const char *get(struct object_store *s, const char *name)
     static char text[256];
     struct buf b;
     buf_init(&b, 200);
-    enum err e = object_get(s, name, &b, NULL);
+    struct object_call c = {.op = OBJECT_GET, .name = name, .out = &b};
+    enum err e = object_run(s, &c, 1);
+    got = c.sum;
     if (e != ERR_OK)
         snprintf(text, sizeof text, "(%s)", err_name(e));
     else
@@ -154,6 +163,84 @@ static void ranges(void **state)
     assert_int_equal(buf_len(&b), 1);
     assert_err(object_get_range(s, "p", 0, 1, &b, &msg), ERR_MISSING);
     buf_release(&b);
+    object_close(s);
+    sim_free(sim);
+}
+
+static void put_plain(struct object_store *s, const char *name)
+{
+    struct errmsg msg;
+    struct slice part = slice_str("plain");
+    assert_ok(object_put(s, name, &part, 1, &msg));
+}
+
+static void sums(void **state)
+{
+    struct os_sim *sim = sim_new(1);
+    struct object_store *s = open_in(sim_os(sim), "/store", "");
+    assert_ok(put(s, "o", "text", true));
+    assert_string_equal(get(s, "o"), "text");
+    assert_true(got.there && got.crc32c == crc32c(0, "text", 4));
+    assert_err(put(s, "o", "other", true), ERR_EXISTS);
+    assert_string_equal(get(s, "o"), "text");
+    assert_true(got.crc32c == crc32c(0, "text", 4)); // the one that stayed
+    assert_ok(put(s, "o", "", false));
+    assert_string_equal(get(s, "o"), "");
+    assert_true(got.there && got.crc32c == 0);
+    put_plain(s, "o");
+    assert_string_equal(get(s, "o"), "plain");
+    assert_false(got.there); // that of the one before is gone with it
+    struct buf b;
+    buf_init(&b, 10);
+    assert_ok(put(s, "o", "0123456789", false));
+    struct object_call c = {
+        .op = OBJECT_GET_RANGE, .name = "o", .offset = 2, .length = 3, .out = &b};
+    assert_ok(object_run(s, &c, 1));
+    assert_true(c.sum.there && c.sum.crc32c == crc32c(0, "0123456789", 10)); // the whole one's
+    buf_release(&b);
+    object_close(s);
+    sim_free(sim);
+}
+
+static void sums_that_are_none(void **state)
+{
+    static const char *const bad[] = {"", "1234567", "123456789", "0123456g", "+1234567"};
+    struct os_sim *sim = sim_new(1);
+    struct object_store *s = open_in(sim_os(sim), "/store", "");
+    assert_ok(put(s, "o", "text", true));
+    for (size_t i = 0; i <= sizeof bad / sizeof *bad; i++) {
+        int fd;
+        const char *text = i < sizeof bad / sizeof *bad ? bad[i] : "89ABCdef";
+        assert_ok(os_open(sim_os(sim), "/store/o", OS_WRITE, &fd));
+        assert_ok(os_set_attribute(sim_os(sim), fd, "user.varve.crc32c", text, strlen(text)));
+        assert_ok(os_close(sim_os(sim), fd));
+        assert_string_equal(get(s, "o"), i < sizeof bad / sizeof *bad ? "(DAMAGED)" : "text");
+    }
+    assert_true(got.crc32c == 0x89abcdef);
+    sim_fail(sim, SIM_ATTRIBUTE, 1, ERR_IO, false);
+    assert_string_equal(get(s, "o"), "(IO)");
+    sim_fail(sim, SIM_ATTRIBUTE, 1, ERR_NO_SPACE, false);
+    assert_err(put(s, "p", "text", true), ERR_NO_SPACE);
+    assert_string_equal(list(s, "", NULL, 0), "o:4 ");
+    object_close(s);
+    sim_free(sim);
+}
+
+static void a_file_system_without_attributes(void **state)
+{
+    struct os_sim *sim = sim_new(1);
+    struct object_store *s = open_in(sim_os(sim), "/store", "");
+    struct object_guarantees g;
+    struct errmsg msg;
+    assert_ok(object_probe(s, &g, &msg));
+    assert_true(g.sums);
+    sim_fail(sim, SIM_ATTRIBUTE, 1, ERR_UNSUPPORTED, true);
+    assert_ok(put(s, "o", "text", true));
+    assert_string_equal(get(s, "o"), "text");
+    assert_false(got.there);
+    assert_ok(object_probe(s, &g, &msg));
+    assert_true(!g.sums && g.put_absent && g.read_after_put);
+    assert_string_equal(msg.text, "");
     object_close(s);
     sim_free(sim);
 }
@@ -316,6 +403,8 @@ static void check_after(struct object_store *s, int done)
         if (!good)
             print_error("after %d: %s is %s\n", done, names[i], is);
         assert_true(good);
+        if (*is != '(') // a file never comes without it
+            assert_true(got.there && got.crc32c == crc32c(0, is, strlen(is)));
     }
 }
 
@@ -453,7 +542,7 @@ static void of_racing_writers_one_wins(void **state)
     assert_ok(object_probe(s, &g, &msg));
     assert_string_equal(msg.text, "");
     assert_true(g.put_absent && g.list_after_put && g.read_after_put && g.ranges &&
-                g.list_in_order);
+                g.list_in_order && g.sums);
     object_close(s);
     tempdir_remove(dir);
 }
@@ -464,6 +553,9 @@ int main(void)
         cmocka_unit_test(in_the_simulation),
         cmocka_unit_test(on_the_machine),
         cmocka_unit_test(ranges),
+        cmocka_unit_test(sums),
+        cmocka_unit_test(sums_that_are_none),
+        cmocka_unit_test(a_file_system_without_attributes),
         cmocka_unit_test(names_are_checked),
         cmocka_unit_test(listings_are_in_order),
         cmocka_unit_test(a_listing_can_be_stopped),

@@ -60,6 +60,37 @@ static void write_sync_read_back(void **state)
     assert_int_equal(st.st_mode & 077, 0); // for its owner only
 }
 
+static void attributes(void **state)
+{
+    struct os *os = os_real();
+    int fd;
+    size_t n;
+    char b[8];
+    assert_ok(os_open(os, at("f"), OS_WRITE | OS_CREATE, &fd));
+    enum err e = os_set_attribute(os, fd, "user.varve.a", "12345", 5);
+    if (e == ERR_UNSUPPORTED) {
+        assert_err(os_get_attribute(os, fd, "user.varve.a", b, sizeof b, &n), ERR_UNSUPPORTED);
+        assert_ok(os_close(os, fd));
+        print_message("the file system of %s has no attributes\n", dir);
+        return;
+    }
+    assert_ok(e);
+    assert_ok(os_sync_all(os, fd));
+    assert_ok(os_close(os, fd));
+    assert_ok(os_rename(os, at("f"), at("g")));
+    assert_ok(os_open(os, at("g"), OS_READ, &fd));
+    assert_ok(os_get_attribute(os, fd, "user.varve.a", b, sizeof b, &n));
+    assert_int_equal(n, 5);
+    assert_memory_equal(b, "12345", 5);
+    assert_err(os_get_attribute(os, fd, "user.varve.a", b, 4, &n), ERR_TOO_BIG);
+    assert_err(os_get_attribute(os, fd, "user.varve.b", b, sizeof b, &n), ERR_MISSING);
+    assert_int_equal(n, 0);
+    assert_ok(os_close(os, fd));
+    assert_ok(os_open(os, "/proc/self/stat", OS_READ, &fd)); // which has none
+    assert_err(os_get_attribute(os, fd, "user.varve.a", b, sizeof b, &n), ERR_UNSUPPORTED);
+    assert_ok(os_close(os, fd));
+}
+
 static void open_flags(void **state)
 {
     struct os *os = os_real();
@@ -273,6 +304,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_DIR(write_sync_read_back),
+        IN_DIR(attributes),
         IN_DIR(open_flags),
         IN_DIR(allocate_grows_with_zeros_and_keeps_content),
         IN_DIR(directories),

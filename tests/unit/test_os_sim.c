@@ -464,6 +464,57 @@ static void a_synced_file_needs_its_name(void **state)
     sim_free(s);
 }
 
+// "none", or the attribute's text.
+static const char *attribute(struct os_sim *s, const char *path)
+{
+    static char text[16];
+    size_t n;
+    int fd = open_file(s, path, OS_READ);
+    enum err e = os_get_attribute(sim_os(s), fd, "user.a", text, sizeof text - 1, &n);
+    text[n] = 0;
+    assert_true(e == ERR_OK || e == ERR_MISSING);
+    assert_ok(os_close(sim_os(s), fd));
+    return e ? "none" : text;
+}
+
+static void attributes_are_durable_when_all_is_synced(void **state)
+{
+    struct os_sim *s = machine();
+    struct os *os = sim_os(s);
+    char b[8];
+    size_t n;
+    int fd = durable_file(s, "f", 1, 10);
+    assert_string_equal(attribute(s, "f"), "none");
+    assert_ok(os_set_attribute(os, fd, "user.a", "one", 3));
+    assert_string_equal(attribute(s, "f"), "one");
+    assert_err(os_get_attribute(os, fd, "user.a", b, 2, &n), ERR_TOO_BIG);
+    assert_err(os_get_attribute(os, fd, "user.b", b, sizeof b, &n), ERR_MISSING);
+    assert_ok(os_sync(os, fd)); // which is for the content
+    assert_int_equal(sim_pending(s), 1);
+    struct os_sim *c = sim_crash(s, SIM_NONE, 0, 1);
+    assert_string_equal(attribute(c, "f"), "none");
+    sim_free(c);
+    c = sim_crash(s, SIM_ALL, 0, 1);
+    assert_string_equal(attribute(c, "f"), "one");
+    sim_free(c);
+    sim_fail(s, SIM_SYNC, 1, ERR_IO, false);
+    assert_err(os_sync_all(os, fd), ERR_IO);
+    assert_ok(os_sync_all(os, fd)); // does not make good what failed
+    c = sim_crash(s, SIM_NONE, 0, 1);
+    assert_string_equal(attribute(c, "f"), "none");
+    sim_free(c);
+    assert_ok(os_set_attribute(os, fd, "user.a", "two", 3));
+    assert_ok(os_sync_all(os, fd));
+    c = sim_clone(s);
+    assert_string_equal(attribute(c, "f"), "two");
+    sim_free(c);
+    sim_fail(s, SIM_ATTRIBUTE, 1, ERR_UNSUPPORTED, false);
+    assert_err(os_set_attribute(os, fd, "user.a", "no", 2), ERR_UNSUPPORTED);
+    s = after(s, SIM_NONE, 0, 1);
+    assert_string_equal(attribute(s, "f"), "two");
+    sim_free(s);
+}
+
 // A name that was synced without the content: an empty file.
 static void a_name_may_come_without_content(void **state)
 {
@@ -1098,6 +1149,7 @@ int main(void)
         cmocka_unit_test(a_file_may_grow_without_its_data),
         cmocka_unit_test(size_changes_survive_whole),
         cmocka_unit_test(a_synced_file_needs_its_name),
+        cmocka_unit_test(attributes_are_durable_when_all_is_synced),
         cmocka_unit_test(a_name_may_come_without_content),
         cmocka_unit_test(directories_need_their_names_too),
         cmocka_unit_test(a_rename_is_old_or_new),
