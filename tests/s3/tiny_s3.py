@@ -290,7 +290,8 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in self.s3.objects:
             raise Refused(404, "NoSuchKey")
         body = self.s3.objects[name]
-        headers = {"ETag": f'"{self.s3.etags[name]}"', "Content-Type": "binary/octet-stream"}
+        headers = {"ETag": f'"{self.s3.etags[name]}"', "Content-Type": "binary/octet-stream",
+                   "Last-Modified": formatdate(time.time() + self.s3.clock_offset, usegmt=True)}
         status, ranged = 200, self.headers.get("Range")
         if ranged and not self.s3.ignores_range:
             first, last = (int(n) for n in ranged[len("bytes="):].split("-"))
