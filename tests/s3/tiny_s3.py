@@ -262,7 +262,9 @@ class _Handler(BaseHTTPRequestHandler):
         if bucket not in self.s3.buckets:
             raise Refused(404, "NoSuchBucket")
         if not name:
-            if self.command == "GET" and self.args.get("list-type") == "2":
+            if self.command == "GET" and "location" in self.args:
+                return 200, b'<?xml version="1.0"?><LocationConstraint/>'
+            if self.command == "GET":
                 return self.list()
             raise Refused(501, "NotImplemented")
         handlers = {"PUT": self.put, "GET": self.get, "HEAD": self.get, "DELETE": self.delete,
@@ -298,6 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "NoSuchKey")
         body = self.s3.objects[name]
         headers = {"ETag": f'"{self.s3.etags[name]}"', "Content-Type": "binary/octet-stream",
+                   "Last-Modified": formatdate(time.time() + self.s3.clock_offset, usegmt=True),
                    **self.s3.meta.get(name, {})}
         status, ranged = 200, self.headers.get("Range")
         if ranged and not self.s3.ignores_range:
@@ -347,19 +350,40 @@ class _Handler(BaseHTTPRequestHandler):
                      "</CompleteMultipartUploadResult>").encode()
 
     def list(self):
-        prefix, after = self.args.get("prefix", ""), self.args.get("start-after", "")
+        """ListObjectsV2, and the older ListObjects, which s3cmd asks for."""
+        v2, delimiter = self.args.get("list-type") == "2", self.args.get("delimiter", "")
+        prefix, after = self.args.get("prefix", ""), self.args.get("start-after" if v2 else "marker", "")
+        if "continuation-token" in self.args:
+            after = base64.b64decode(self.args["continuation-token"]).decode()
         most = min(int(self.args.get("max-keys", "1000")), self.s3.page)
         url = self.args.get("encoding-type") == "url"
         names = sorted((n for n in self.s3.objects if n not in self.s3.hidden
                         and n.startswith(prefix) and n.encode() > after.encode()), key=str.encode)
-        page = names[:most]
+        page, is_cut = names[:most], len(names) > most
+        folders = set()
+        if delimiter:
+            inner = {n: n[len(prefix):].partition(delimiter) for n in page}
+            folders = {prefix + head + delimiter for head, cut, _ in inner.values() if cut}
+            page = [n for n in page if not inner[n][1]]
         if self.s3.lists_unsorted:
             page.reverse()
+
+        def name(n):
+            return quote(n, safe="") if url else html.escape(n)
+
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() + self.s3.clock_offset))
         text = "".join(
-            f"<Contents><Key>{quote(n, safe='') if url else html.escape(n)}</Key>"
-            f"<Size>{len(self.s3.objects[n])}</Size></Contents>" for n in page)
+            f"<Contents><Key>{name(n)}</Key><LastModified>{now}</LastModified>"
+            f"<ETag>&quot;{self.s3.etags.get(n, '')}&quot;</ETag><Size>{len(self.s3.objects[n])}</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>" for n in page)
+        text += "".join(f"<CommonPrefixes><Prefix>{name(f)}</Prefix></CommonPrefixes>" for f in sorted(folders))
+        if is_cut and v2:
+            text += f"<NextContinuationToken>{base64.b64encode(names[most - 1].encode()).decode()}</NextContinuationToken>"
+        elif is_cut:
+            text += f"<NextMarker>{name(names[most - 1])}</NextMarker>"
         return 200, (f'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-                     f"<IsTruncated>{str(len(names) > most).lower()}</IsTruncated>"
+                     f"<Name>varve</Name><Prefix>{name(prefix)}</Prefix><MaxKeys>{most}</MaxKeys>"
+                     f"<IsTruncated>{str(is_cut).lower()}</IsTruncated>"
                      f"{'<EncodingType>url</EncodingType>' if url else ''}{text}</ListBucketResult>").encode()
 
 
