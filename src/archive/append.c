@@ -299,6 +299,8 @@ static enum err put_all(struct archive_writer *w, struct put **puts, size_t n, s
 {
     struct object_call *calls = calloc(n + 1, sizeof *calls);
     char old[NAME_FULL_MAX];
+    for (size_t i = 0; i < n && !calls; i++)
+        puts[i]->batch->taken = 0; // nothing was put
     if (!calls)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < n; i++)

@@ -78,13 +78,22 @@ static enum err put_keyspace(struct commit *c, const struct change *ch, uint64_t
     uint64_t seq;
     VERIFY(op_size(ch) <= sizeof room);
     op_append(&b, ch);
+    struct keyspace *made = NULL;
     enum err e = admit_write(c);
+    // Memory first: what is in the log must come to be.
+    if (!e && !logs_keyspace_id(c->logs, ch->keyspace) &&
+        !(made = logs_keyspace_new(c->logs, ch->keyspace, ch->key, ch->created_ms, &ch->policy)))
+        e = ERR_NO_MEMORY;
     if (!e)
         e = wal_append(c->wal, buf_slice(&b), &seq);
-    if (e)
+    if (e) {
+        free(made);
         return err_set(msg, e, "%s", err_text(e));
-    // It is in the log by now: without memory for it, only a restart can go on.
-    VERIFY(logs_keyspace_put(c->logs, ch->keyspace, ch->key, ch->created_ms, &ch->policy, seq));
+    }
+    if (made)
+        logs_keyspace_publish(c->logs, made, seq);
+    else
+        VERIFY(logs_keyspace_put(c->logs, ch->keyspace, ch->key, ch->created_ms, &ch->policy, seq));
     *dep = c->o.relaxed ? 0 : seq;
     commit_kick(c);
     return ERR_OK;

@@ -156,7 +156,7 @@ static enum err make_relation(struct commit *c, struct slice name, const struct 
         free(r);
         return err_set(msg, e, "%s", err_text(e));
     }
-    // It is in the log by now: without memory for it, only a restart can go on.
+    // Its tables take memory with their first lists, so this cannot fail.
     VERIFY(publish_relation(c, r, seq) == ERR_OK);
     commit_kick(c);
     *made = r;

@@ -250,7 +250,9 @@ static enum err from_json(struct credentials *c, const char *source, struct buf 
     enum err e = parser ? json_parse(parser, buf_slice(body), &root, &why) : ERR_NO_MEMORY;
     if (e == ERR_OK && json_kind(root) != JSON_OBJECT)
         e = err_set(&why, ERR_INVALID, "it is no object");
-    if (e != ERR_OK) {
+    if (e == ERR_NO_MEMORY) {
+        e = err_set(msg, e, "%s", err_text(e));
+    } else if (e != ERR_OK) {
         e = err_set(msg, ERR_DENIED, "%s: its answer is not what such a service gives: %.200s",
                     source, why.text);
     } else {
@@ -274,6 +276,8 @@ static enum err ask(const struct credentials_options *o, const char *source,
     enum err e = o->metadata(o->metadata_arg, r, body, &status);
     if (e == ERR_OK && status != 200)
         return err_set(msg, ERR_DENIED, "%s: %s answers with status %u", source, r->url, status);
+    if (e == ERR_NO_MEMORY)
+        return err_set(msg, e, "%s", err_text(e));
     if (e != ERR_OK)
         return err_set(msg, ERR_NETWORK, "%s: %s does not answer", source, r->url);
     return ERR_OK;

@@ -200,6 +200,8 @@ enum err xml_parse(struct xml_answer *a, struct slice text, struct errmsg *msg)
     struct parse *p = calloc(1, sizeof *p);
     XML_Parser parser = p ? XML_ParserCreateNS("UTF-8", '|') : NULL;
     if (!parser || text.n > INT32_MAX) {
+        if (parser)
+            XML_ParserFree(parser);
         free(p);
         return err_set(msg, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     }
@@ -213,11 +215,15 @@ enum err xml_parse(struct xml_answer *a, struct slice text, struct errmsg *msg)
     enum err e = p->e;
     if (e != ERR_OK)
         err_set(msg, e, "line %lu: %s", XML_GetCurrentLineNumber(parser), p->why);
+    else if (status != XML_STATUS_OK && XML_GetErrorCode(parser) == XML_ERROR_NO_MEMORY)
+        e = err_set(msg, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     else if (status != XML_STATUS_OK)
         e = err_set(msg, ERR_INVALID, "line %lu: %s", XML_GetCurrentLineNumber(parser),
                     XML_ErrorString(XML_GetErrorCode(parser)));
-    else if (a->encoded && decode_names(a) != ERR_OK)
-        e = err_set(msg, ERR_INVALID, "a name that is not percent-encoded as announced");
+    else if (a->encoded && (e = decode_names(a)))
+        e = err_set(msg, e, "%s",
+                    e == ERR_INVALID ? "a name that is not percent-encoded as announced"
+                                     : err_text(e));
     XML_ParserFree(parser);
     free(p);
     return e;

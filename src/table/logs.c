@@ -105,41 +105,54 @@ static void set_policy(struct keyspace *k, const struct log_policy *p, uint64_t 
     atomic_store(&k->max_records, p->max_records);
 }
 
-struct keyspace *logs_keyspace_put(struct logs *l, uint32_t id, struct slice name,
-                                   uint64_t created_ms, const struct log_policy *p, uint64_t seq)
+struct keyspace *logs_keyspace_new(struct logs *l, uint32_t id, struct slice name,
+                                   uint64_t created_ms, const struct log_policy *p)
 {
     VERIFY(id > 0 && id <= LIMIT_KEYSPACES && name.n > 0 && name.n <= LIMIT_KEYSPACE_NAME);
-    struct keyspace *k = logs_keyspace(l, name);
-    if (k) {
-        VERIFY(k->id == id && k->server_time == p->server_time);
-        set_policy(k, p, seq);
-        return k;
-    }
-    VERIFY(!logs_keyspace_id(l, id));
+    VERIFY(!logs_keyspace(l, name) && !logs_keyspace_id(l, id));
     _Atomic(_Atomic(struct keyspace *) *) *slot = &l->pages[id / KEYSPACE_PAGE];
-    _Atomic(struct keyspace *) *page = atomic_load_explicit(slot, memory_order_relaxed);
-    if (!page) {
-        page = calloc(KEYSPACE_PAGE, sizeof *page);
+    if (!atomic_load_explicit(slot, memory_order_relaxed)) {
+        _Atomic(struct keyspace *) *page = calloc(KEYSPACE_PAGE, sizeof *page);
         if (!page)
             return NULL;
         atomic_store_explicit(slot, page, memory_order_release);
     }
-    k = calloc(1, sizeof *k + name.n);
+    struct keyspace *k = calloc(1, sizeof *k + name.n);
     if (!k)
         return NULL;
-    count_bytes(&l->header_bytes, sizeof *k + name.n);
     k->id = id;
     k->created_ms = created_ms;
     k->server_time = p->server_time;
     k->name_len = (uint8_t)name.n;
     memcpy(k->name, name.p, name.n);
-    set_policy(k, p, seq);
-    _Atomic(struct keyspace *) *bucket = name_bucket(l, name);
+    set_policy(k, p, 0);
+    return k;
+}
+
+void logs_keyspace_publish(struct logs *l, struct keyspace *k, uint64_t seq)
+{
+    _Atomic(struct keyspace *) *page =
+        atomic_load_explicit(&l->pages[k->id / KEYSPACE_PAGE], memory_order_relaxed);
+    _Atomic(struct keyspace *) *bucket = name_bucket(l, keyspace_name(k));
+    count_bytes(&l->header_bytes, sizeof *k + k->name_len);
+    atomic_store(&k->seq, seq);
     atomic_store_explicit(&k->next, atomic_load_explicit(bucket, memory_order_relaxed),
                           memory_order_relaxed);
-    atomic_store_explicit(&page[id % KEYSPACE_PAGE], k, memory_order_release);
+    atomic_store_explicit(&page[k->id % KEYSPACE_PAGE], k, memory_order_release);
     atomic_store_explicit(bucket, k, memory_order_release);
     atomic_fetch_add_explicit(&l->keyspaces, 1, memory_order_release);
+}
+
+struct keyspace *logs_keyspace_put(struct logs *l, uint32_t id, struct slice name,
+                                   uint64_t created_ms, const struct log_policy *p, uint64_t seq)
+{
+    struct keyspace *k = logs_keyspace(l, name);
+    if (k) {
+        VERIFY(k->id == id && k->server_time == p->server_time);
+        set_policy(k, p, seq);
+    } else if ((k = logs_keyspace_new(l, id, name, created_ms, p))) {
+        logs_keyspace_publish(l, k, seq);
+    }
     return k;
 }
 

@@ -153,6 +153,11 @@ struct keyspace *logs_keyspace_id(const struct logs *l, uint32_t id);
 // Adds one, or gives an old one a new policy. One caller at a time. NULL: memory is out.
 struct keyspace *logs_keyspace_put(struct logs *l, uint32_t id, struct slice name,
                                    uint64_t created_ms, const struct log_policy *p, uint64_t seq);
+// The same in two steps, for who must not fail in the second one. What was not published is
+// free()'d.
+struct keyspace *logs_keyspace_new(struct logs *l, uint32_t id, struct slice name,
+                                   uint64_t created_ms, const struct log_policy *p);
+void logs_keyspace_publish(struct logs *l, struct keyspace *k, uint64_t seq);
 uint32_t logs_keyspace_count(const struct logs *l);
 
 // ---- one log; all calls with its shard locked, up to the next line of dashes
