@@ -4,15 +4,13 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
-import shutil
-import warnings
 
 import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import ceph  # noqa: E402
 from tiny_s3 import TinyS3  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("VARVE_TEST_BUILD", "build/debug"))
@@ -134,26 +132,9 @@ def tool(tiny, open_tool):
 @pytest.fixture(scope="session")
 def rgw():
     """Ceph's S3 gateway, with an empty bucket varve."""
-    if os.environ.get("VARVE_TEST_RGW") != "1":
-        pytest.skip("VARVE_TEST_RGW is not 1 (make test-s3)")
-    place = tempfile.mkdtemp(prefix="varve-rgw-")
-    started = subprocess.run([HERE / "rgw", "start", place], capture_output=True, text=True)
-    if started.returncode:
-        reason = "Ceph could not be started: " + started.stderr.strip()[-500:]
-        warnings.warn(reason)
-        pytest.skip(reason)
-    endpoint = started.stdout.strip()
-    try:
-        import boto3
-        from botocore.config import Config
-        client = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id="test",
-                              aws_secret_access_key="testtest", region_name="us-east-1",
-                              config=Config(s3={"addressing_style": "path"}))
+    with ceph.gateway() as (endpoint, client):
         client.create_bucket(Bucket="varve")
         yield endpoint, client
-    finally:
-        subprocess.run([HERE / "rgw", "stop", place], check=True)
-        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(params=["tiny", "directory", "rgw"])
@@ -167,8 +148,5 @@ def store(request, tmp_path, open_tool):
         tool.is_slow = True  # each put syncs
         return tool
     endpoint, client = request.getfixturevalue("rgw")
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket="varve"):
-        if page.get("Contents"):
-            keys = [{"Key": entry["Key"]} for entry in page["Contents"]]
-            client.delete_objects(Bucket="varve", Delete={"Objects": keys})
+    ceph.fresh_bucket(client, "varve")
     return open_tool(s3_options(endpoint))
