@@ -118,6 +118,13 @@ VARVE_API VARVE_MUST_USE enum varve_error varve_archive_append(struct varve_arch
 // error of a batching writer is what every later call says.
 VARVE_API VARVE_MUST_USE enum varve_error varve_archive_flush(struct varve_archive_writer *writer,
                                                               const struct varve_log *log);
+// Deletes the log's objects all of whose records have offsets below `before`, oldest first; the
+// newest object, and what may be merged yet, stay. Readers see a log that begins later. `first`
+// (may be NULL): where it begins now. The log becomes the writer's, as with an append: another
+// writer of it is fenced. Not with a batching writer: VARVE_INVALID.
+VARVE_API VARVE_MUST_USE enum varve_error varve_archive_trim(struct varve_archive_writer *writer,
+                                                             const struct varve_log *log,
+                                                             uint64_t before, uint64_t *first);
 // Flushes a log and lets it go: another writer can then have it without fencing this one.
 VARVE_API VARVE_MUST_USE enum varve_error varve_archive_release(struct varve_archive_writer *writer,
                                                                 const struct varve_log *log);

@@ -238,6 +238,12 @@ static enum err in_log(struct archive_writer *w, const struct put *p, bool *ther
     enum err e = ERR_MISSING;
     for (unsigned i = 0; i < LOOKS && (e == ERR_MISSING || e == ERR_NETWORK); i++)
         e = look_for(w, p, there, msg);
+    if (e == ERR_AGAIN)
+        return err_set(
+            msg, ERR_NETWORK,
+            "%.300s was taken over, and trimmed past what was appended: it may have been "
+            "there",
+            p->log->dir);
     return e == ERR_MISSING ? err_set(msg, ERR_NETWORK, "%.300s changes too fast", p->log->dir) : e;
 }
 

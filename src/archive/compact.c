@@ -46,8 +46,10 @@ enum err log_put_watermark(struct archive_writer *w, struct log *l, uint64_t fir
     snprintf(name, sizeof name, "%s/watermark", l->dir);
     struct slice part = slice_of(bytes, sizeof bytes);
     enum err e = object_put(w->store, name, &part, 1, msg);
-    if (!e)
+    if (!e) {
         l->complete = 0;
+        l->watermark = first;
+    }
     return e;
 }
 

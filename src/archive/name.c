@@ -207,6 +207,16 @@ bool epoch_parse(struct slice text, uint64_t *epoch)
     return take(&text, NAME_EPOCH) && take_first(&text, epoch) && text.n == 0 && *epoch > 0;
 }
 
+bool begin_parse(struct slice text, uint64_t *offset)
+{
+    return take(&text, NAME_BEGIN) && take_first(&text, offset) && text.n == 0 && *offset > 0;
+}
+
+void begin_name(const char *dir, uint64_t offset, char full[NAME_FULL_MAX])
+{
+    snprintf(full, NAME_FULL_MAX, "%s/" NAME_BEGIN "%020" PRIu64, dir, offset);
+}
+
 // ---- tokens
 
 static uint32_t token_check(const struct archive_log *log, bool backwards, uint64_t offset)

@@ -2,9 +2,13 @@
 //
 //     {keyspace}_config.ini                 "[keyspace]\ncreated=<ms>"
 //     {keyspace}/{key}/data_o..._p....bin   records, see below
+//     {keyspace}/{key}/begin_{offset}       nothing: data objects below are not of the log any
+//     more;
+//                                           the highest counts (archive/trim.c)
 //     {keyspace}/{key}/epoch_{epoch}        who writes the log (archive/session.c)
 //     {keyspace}/{key}/watermark            u64: first offset of the newest complete data object,
-//                                           or of one not long before it
+//                                           or of one not long before it; or, where trimming took
+//                                           that, of the log
 //     ~writers/{writer}/...                 archive/session.c
 //
 // A data object is records end to end (op/record.h) with all the offsets from first to last:
@@ -70,6 +74,10 @@ MUST_USE enum err name_dir(const struct archive_log *log, char dir[NAME_DIR_MAX]
 // "epoch_" and 20 digits, the number of a claim of the log.
 #define NAME_EPOCH "epoch_"
 bool epoch_parse(struct slice text, uint64_t *epoch);
+// "begin_" and 20 digits, an offset. Such names sort before those of data.
+#define NAME_BEGIN "begin_"
+bool begin_parse(struct slice text, uint64_t *offset);
+void begin_name(const char *dir, uint64_t offset, char full[NAME_FULL_MAX]);
 
 size_t token_format(const struct archive_log *log, bool backwards, uint64_t offset,
                     char text[ARCHIVE_TOKEN]);

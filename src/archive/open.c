@@ -8,14 +8,6 @@
 
 enum { PAGE = 1000, LOADS = 4 };
 
-static uint64_t first_sound(const struct tiles *t)
-{
-    for (size_t i = 0; i < t->n; i++)
-        if (t->v[i].stored)
-            return t->v[i].name.first;
-    return 1;
-}
-
 // The batch is the run of objects at the end that a compaction would merge: an object complete
 // alone ends what was before it only if nothing is open. (The same rule as appending follows, so
 // that all writers agree on the borders.)
@@ -26,6 +18,7 @@ static void take_path(const struct archive_writer *w, struct log *l, const struc
     l->next_nonce = 0;
     l->prior = l->objects = l->records = l->bytes = 0;
     l->complete = 0;
+    l->watermark = 0;
     for (size_t i = 0; i < n; i++) {
         const struct tile *tile = &t->v[path[i]];
         log_advance(l, &tile->name);
@@ -72,7 +65,7 @@ enum err log_load_listing(struct archive_writer *w, struct log *l, const struct 
                           uint64_t from, struct errmsg *msg)
 {
     size_t *path = malloc((t->n + 1) * sizeof *path);
-    uint64_t border = from ? from : first_sound(t), end;
+    uint64_t border = from ? from : tiles_first(t), end;
     if (!path)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
     size_t n = tiles_path(t, border, path, &end);
@@ -91,8 +84,8 @@ enum err log_load_listing(struct archive_writer *w, struct log *l, const struct 
     return e;
 }
 
-static enum err get_watermark(struct archive_writer *w, const struct log *l, uint64_t *from,
-                              struct errmsg *msg)
+enum err log_get_watermark(struct archive_writer *w, const struct log *l, uint64_t *from,
+                           struct errmsg *msg)
 {
     char name[NAME_FULL_MAX];
     struct buf b;
@@ -113,12 +106,15 @@ static enum err get_watermark(struct archive_writer *w, const struct log *l, uin
 enum err log_load(struct archive_writer *w, struct log *l, struct errmsg *msg)
 {
     struct tiles t = {.v = NULL};
-    uint64_t from = 0;
+    uint64_t from = 0, begin = 0;
     enum err e = ERR_AGAIN;
     // A compaction of a writer that was fenced may still be going on: what looks like a gap then is
     // none when listed again.
     for (unsigned i = 0; i < LOADS && (e == ERR_AGAIN || e == ERR_DAMAGED); i++) {
-        e = get_watermark(w, l, &from, msg);
+        e = log_get_watermark(w, l, &from, msg);
+        if (!e && from) // what it leads to may be trimmed, and not be deleted yet
+            e = tiles_begin(w->store, l->dir, &begin, msg);
+        from = from && begin > from ? begin : from;
         e = e ? e : tiles_list(&t, w->store, l->dir, from, 0, msg);
         e = e ? e : log_load_listing(w, l, &t, from, msg);
         if (e == ERR_DAMAGED && from) { // the watermark was a fenced writer's
@@ -140,13 +136,15 @@ enum err log_find(struct archive_writer *w, const struct log *l, uint64_t offset
     if (!e && !path)
         e = err_set(msg, ERR_NO_MEMORY, "out of memory");
     if (!e) {
-        size_t n = tiles_path(&t, first_sound(&t), path, &end);
+        size_t n = tiles_path(&t, tiles_first(&t), path, &end);
         e = ERR_MISSING;
         for (size_t i = 0; i < n && e; i++)
             if (t.v[path[i]].name.last >= offset && t.v[path[i]].name.first <= offset) {
                 *out = t.v[path[i]];
                 e = ERR_OK;
             }
+        if (e && n && offset < t.v[path[0]].name.first)
+            e = ERR_AGAIN;
     }
     free(path);
     tiles_release(&t);

@@ -236,6 +236,21 @@ enum varve_error varve_archive_release(struct varve_archive_writer *writer,
                                  : archive_writer_release(writer->direct, &name, &last));
 }
 
+enum varve_error varve_archive_trim(struct varve_archive_writer *writer,
+                                    const struct varve_log *log, uint64_t before, uint64_t *first)
+{
+    if (writer->batching)
+        return told(err_set(&last, ERR_INVALID, "a batching writer does not trim"));
+    struct archive_trim t = {.log = name_of(log), .before = before};
+    enum err e;
+    do
+        e = archive_trim(writer->direct, &t, &last);
+    while (!e && t.more);
+    if (!e && first)
+        *first = t.first;
+    return told(e);
+}
+
 // ---- reading
 
 enum varve_error varve_archive_reader_open(struct varve_archive_reader **reader,

@@ -153,6 +153,14 @@ static enum err window_before(struct archive_reader *r, const char *dir, const s
     return border ? window_from(r, dir, border, PAGE, msg) : window_from(r, dir, 0, PAGE, msg);
 }
 
+// True if the log was trimmed, so that the object before is gone: `offset`, or what is the first
+// past it, lies where the log begins. The window is another one in any case.
+static bool begins_past(struct archive_reader *r, const char *dir, uint64_t offset, size_t *i,
+                        struct errmsg *msg)
+{
+    return window_from(r, dir, 0, PAGE, msg) == ERR_OK && holds(r, dir, offset, i);
+}
+
 // Looks through the whole log: strays have hidden every border.
 static enum err walk_all(struct archive_reader *r, const char *dir, uint64_t offset, size_t *i,
                          struct errmsg *msg)
@@ -202,8 +210,16 @@ enum err seek_offset(struct archive_reader *r, const char *dir, uint64_t offset,
             return ERR_OK;
         if (!n) // past the end, or a log that changes
             return e ? e : ERR_MISSING;
+        if (nth == 0 && begins_past(r, dir, offset, i, msg))
+            return ERR_OK;
     }
     return walk_all(r, dir, offset, i, msg);
+}
+
+// ERR_MISSING if the tile found is the log's first, and past the offset.
+static enum err back_at(const struct window *w, uint64_t offset, size_t i)
+{
+    return window_tile(w, i)->name.first > offset ? ERR_MISSING : ERR_OK;
 }
 
 enum err seek_back(struct archive_reader *r, const char *dir, size_t *i, struct errmsg *msg)
@@ -227,11 +243,13 @@ enum err seek_back(struct archive_reader *r, const char *dir, size_t *i, struct 
     if (!guess || border)
         e = take_path(r, dir, border, msg);
     if (!e && (!guess || border) && holds(r, dir, first.first - 1, i))
-        return ERR_OK;
+        return back_at(w, first.first - 1, *i);
     e = window_before(r, dir, &first, msg);
+    if (e == ERR_AGAIN) // it may have been trimmed
+        e = window_from(r, dir, 0, PAGE, msg);
     if (!e && !holds(r, dir, first.first - 1, i))
-        e = w->from_start ? ERR_MISSING : err_set(msg, ERR_AGAIN, "%.300s changes", dir);
-    return e;
+        e = err_set(msg, ERR_AGAIN, "%.300s changes", dir);
+    return e ? e : back_at(w, first.first - 1, *i);
 }
 
 // ---- by what names say

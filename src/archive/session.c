@@ -29,6 +29,10 @@
 //  7. looks for its record again. Gone: W is fenced, and of what it put that counts which the log
 //     shows: a fence may have been cleaned up before the put of 6, which then made a stray;
 //  8. deletes the intent before this one (during 6), and acknowledges.
+// To trim a log (archive/trim.c) it does 4 and 5 with the name of a begin marker, which has no
+// bytes, and puts that with put_absent. A fence at that name (2c) is the marker: so whoever takes
+// over either has the marker there before it lists the log, or prevents it. What W deletes then
+// is not of the log for anybody, fenced or not, and no look at its record is needed.
 //
 // Why a fenced writer writes nothing: its put of data comes after its intent and the look at its
 // record. Whoever takes over closes it first. If the closure came before the intent, 4 or 5 fails:
@@ -232,7 +236,9 @@ static enum err read_number(struct session *s, uint64_t id, uint64_t seq, struct
     numbered(id, seq, name);
     buf_clear(out);
     enum err e = object_get(s->store, name, out, msg);
-    *closure = !e && slice_starts(buf_slice(out), slice_str(CLOSURE));
+    // An intent has names of objects, which have a '/', and a keyspace may have any name.
+    *closure = !e && slice_starts(buf_slice(out), slice_str(CLOSURE)) &&
+               !memchr(buf_head(out), '/', buf_len(out));
     return e;
 }
 

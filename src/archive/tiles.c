@@ -34,18 +34,22 @@ void tiles_take(struct tiles *t, const char *dir, const char *name, uint64_t siz
 {
     struct slice s = slice_str(name);
     struct tile tile = {.stored = size};
-    uint64_t epoch;
+    uint64_t epoch, begin;
     if (t->e)
         return;
     if (slice_starts(s, slice_str(NAME_DATA))) {
         struct errmsg why;
         if (name_parse(s, &tile.name, &why))
             t->e = err_set(&t->wrong, ERR_DAMAGED, "%.200s/: %.280s", dir, why.text);
+        else if (tile.name.first < t->begin) // markers are listed before data
+            return;
         else if (push(t, &tile))
             t->e = err_set(&t->wrong, ERR_NO_MEMORY, "%.200s/: no memory for its listing", dir);
     } else if (epoch_parse(s, &epoch)) {
         t->epoch = epoch > t->epoch ? epoch : t->epoch;
         t->epochs++;
+    } else if (begin_parse(s, &begin)) {
+        t->begin = begin > t->begin ? begin : t->begin;
     } else if (slice_equal(s, slice_str("watermark"))) {
         t->watermark = true;
     }
@@ -82,6 +86,33 @@ enum err tiles_list(struct tiles *t, struct object_store *store, const char *dir
         e = err_set(msg, t->e, "%s", t->wrong.text);
     t->all = l.past || max == 0 || l.seen < max;
     return e;
+}
+
+static bool take_begin(void *arg, const char *name, uint64_t size)
+{
+    uint64_t *begin = arg, at;
+    const char *last = strrchr(name, '/');
+    (void)size;
+    if (last && begin_parse(slice_str(last + 1), &at) && at > *begin)
+        *begin = at;
+    return true;
+}
+
+enum err tiles_begin(struct object_store *store, const char *dir, uint64_t *begin,
+                     struct errmsg *msg)
+{
+    char prefix[NAME_FULL_MAX];
+    *begin = 0;
+    snprintf(prefix, sizeof prefix, "%s/" NAME_BEGIN, dir);
+    return object_list(store, prefix, NULL, 0, take_begin, begin, msg);
+}
+
+uint64_t tiles_first(const struct tiles *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (t->v[i].stored)
+            return t->v[i].name.first;
+    return 1;
 }
 
 // ---- the path

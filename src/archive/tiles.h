@@ -12,8 +12,12 @@
 //     (a merged object put later, by one who did not, may overlap others, and leads nowhere);
 //  2. a fence stands until no stray at its name can be on the path: the log then has an object that
 //     begins before it and ends in or past it, or one that begins there too and is longer.
+//  3. what begins before the offset of the highest *begin marker* (archive/trim.c) is not of the
+//     log: whatever is left there, or is put there late, leads nowhere. The marker's offset is a
+//     border for ever: nothing is merged across it.
 //
-// Borders known: where the whole listing begins; the watermark, unless a fenced writer put it late
+// Borders known: where the whole listing begins (at the marker, if there is one); the watermark,
+// unless a fenced writer put it late
 // (then nothing begins there, or what does leads nowhere); the `prior` of any object (a
 // stray's too: it was written by one who owned the log); an object that another one names its
 // prior.
@@ -31,6 +35,7 @@ struct tiles {
     struct tile *v; // in rising order of first
     size_t n, cap;
     bool all;            // no data object past these
+    uint64_t begin;      // the begin marker seen: what is below was not taken; 0: none
     bool watermark;      // seen
     uint64_t epoch;      // the highest seen; 0: none
     uint64_t epochs;     // seen
@@ -46,6 +51,12 @@ void tiles_take(struct tiles *t, const char *dir, const char *name, uint64_t siz
 // is not data if the listing gets there. *requests is raised.
 MUST_USE enum err tiles_list(struct tiles *t, struct object_store *store, const char *dir,
                              uint64_t from, size_t max, struct errmsg *msg);
+
+// The offset of the log's begin marker; 0: none.
+MUST_USE enum err tiles_begin(struct object_store *store, const char *dir, uint64_t *begin,
+                              struct errmsg *msg);
+// Where the listing of a whole log begins; 1: it has nothing.
+uint64_t tiles_first(const struct tiles *t);
 
 // The path from the border `from`: indices into t->v, in order, in path[] (room for t->n). *end is
 // the offset at which it ends (`from`, if nothing begins there).

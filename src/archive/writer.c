@@ -57,9 +57,8 @@ static enum err grow(struct archive_writer *w)
     return ERR_OK;
 }
 
-// The log's entry, made if it is not there, as the one used last.
-static enum err find(struct archive_writer *w, const struct archive_log *name, struct log **out,
-                     struct errmsg *msg)
+enum err log_entry(struct archive_writer *w, const struct archive_log *name, struct log **out,
+                   struct errmsg *msg)
 {
     char dir[NAME_DIR_MAX];
     enum err e = name_dir(name, dir, msg);
@@ -86,7 +85,7 @@ static enum err find(struct archive_writer *w, const struct archive_log *name, s
     return ERR_OK;
 }
 
-static void evict(struct archive_writer *w)
+void logs_evict_old(struct archive_writer *w)
 {
     while (w->logs > w->options.max_cached_keys && w->oldest && !w->oldest->in_use)
         forget(w, w->oldest);
@@ -166,7 +165,7 @@ enum err archive_append_many(struct archive_writer *w, struct archive_batch *bat
     for (size_t i = 0; i < n; i++)
         batches[i].taken = 0;
     for (; found < n && !e; found++) {
-        e = find(w, &batches[found].log, &logs[found], msg);
+        e = log_entry(w, &batches[found].log, &logs[found], msg);
         if (!e && logs[found]->in_use)
             e = err_set(msg, ERR_INVALID, "%.300s is named twice", logs[found]->dir);
         if (e)
@@ -185,7 +184,7 @@ enum err archive_append_many(struct archive_writer *w, struct archive_batch *bat
     }
     free(puts);
     free(logs);
-    evict(w);
+    logs_evict_old(w);
     return e;
 }
 
@@ -199,7 +198,7 @@ enum err archive_writer_release(struct archive_writer *w, const struct archive_l
 {
     struct log *l;
     enum err e = session_state(&w->session, msg);
-    e = e ? e : find(w, log, &l, msg);
+    e = e ? e : log_entry(w, log, &l, msg);
     if (e)
         return e;
     if (l->claimed)
@@ -213,10 +212,10 @@ enum err archive_writer_meta(struct archive_writer *w, const struct archive_log 
 {
     struct log *l;
     enum err e = session_state(&w->session, msg);
-    e = e ? e : find(w, log, &l, msg);
+    e = e ? e : log_entry(w, log, &l, msg);
     e = e ? e : logs_open(w, &l, 1, msg);
     if (!e)
         *meta = (struct archive_meta){l->next_offset, l->next_nonce};
-    evict(w);
+    logs_evict_old(w);
     return e;
 }

@@ -60,6 +60,26 @@ MUST_USE enum err archive_append(struct archive_writer *w, struct archive_batch 
 // Not atomic: on an error some logs may have their records; `taken` tells (UINT64_MAX: unknown).
 MUST_USE enum err archive_append_many(struct archive_writer *w, struct archive_batch *batches,
                                       size_t n, struct errmsg *msg);
+// Deletes data objects of a log from its beginning, oldest first.
+struct archive_trim {
+    struct archive_log log;
+    uint64_t before; // only objects all of whose records have smaller offsets
+    // Results, valid after ERR_OK.
+    uint64_t first;   // where the log begins now; its next offset if it has nothing
+    uint64_t deleted; // objects
+    bool more;        // others can go: call again
+    uint64_t next; // else: the least `before` with which, or (it is the next offset) the end from
+                   // which on, there may be something to do
+};
+// What is being merged or may be merged next stays, and so does the newest object. A few hundred
+// objects a call. To readers the objects are gone at once, before the first of them is deleted.
+// ERR_CONFLICT: fenced, and nothing was deleted that whoever took over has not agreed to. After
+// other errors what could not be deleted is deleted by the next call.
+MUST_USE enum err archive_trim(struct archive_writer *w, struct archive_trim *t,
+                               struct errmsg *msg);
+// Whether that may find something to do: one request, and nothing is claimed.
+MUST_USE enum err archive_trim_due(struct object_store *store, const struct archive_log *log,
+                                   uint64_t before, bool *due, struct errmsg *msg);
 // Forgets a log, so that another writer can take it over without fencing this one.
 MUST_USE enum err archive_writer_release(struct archive_writer *w, const struct archive_log *log,
                                          struct errmsg *msg);

@@ -25,8 +25,9 @@ struct log {
     uint64_t objects;     // in the batch
     uint64_t records;
     uint64_t bytes;
-    unsigned complete; // objects that were complete at once since the watermark was written
-    char dir[];        // "keyspace/key", encoded
+    unsigned complete;  // objects that were complete at once since the watermark was written
+    uint64_t watermark; // as known; 0: there may be one
+    char dir[];         // "keyspace/key", encoded
 };
 
 struct archive_writer {
@@ -39,6 +40,13 @@ struct archive_writer {
     size_t logs;
     struct log *newest, *oldest;
 };
+
+// ---- writer.c
+// The log's entry, made if it is not there, as the one used last.
+MUST_USE enum err log_entry(struct archive_writer *w, const struct archive_log *name,
+                            struct log **out, struct errmsg *msg);
+// Forgets logs that are too many.
+void logs_evict_old(struct archive_writer *w);
 
 // The newest object becomes the log's state, and `t` from the border `from` on its batch. What the
 // listing shows beyond the log is deleted. ERR_DAMAGED if there is a gap.
@@ -73,10 +81,14 @@ MUST_USE enum err log_compact(struct archive_writer *w, struct log *l, struct er
 void log_advance(struct log *l, const struct name *n);
 // True if `n` records of `bytes` are a complete object.
 bool log_complete(const struct archive_writer *w, uint64_t records, uint64_t bytes);
+// 0: there is none.
+MUST_USE enum err log_get_watermark(struct archive_writer *w, const struct log *l, uint64_t *from,
+                                    struct errmsg *msg);
 MUST_USE enum err log_put_watermark(struct archive_writer *w, struct log *l, uint64_t first,
                                     struct errmsg *msg);
 
 // The object of the log's path that holds `offset`, as a listing shows it now. ERR_MISSING: none.
+// ERR_AGAIN, without a message: the log was trimmed past it.
 MUST_USE enum err log_find(struct archive_writer *w, const struct log *l, uint64_t offset,
                            struct tile *out, struct errmsg *msg);
 

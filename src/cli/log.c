@@ -1,5 +1,6 @@
 // log: keyspaces and what is known of a log; trim, erase, flush. The tables of log and event.
 #include "cli/log.h"
+#include "archive/writer.h"
 #include "cli/lines.h"
 #include "cli/objects.h"
 #include <inttypes.h>
@@ -230,30 +231,81 @@ static int log_meta(const struct command *c, int argc, char **argv)
     return print(c, &b, put_meta(&b, &log, &meta, json));
 }
 
+// The log, which there is, becomes this writer's for as long as it takes.
+static enum err trim_log(const struct objects *o, uint64_t before, uint64_t *first,
+                         struct errmsg *msg)
+{
+    struct archive_writer *w;
+    struct archive_trim t = {.log = o->log, .before = before};
+    struct archive_meta meta;
+    struct errmsg ignored;
+    enum err e = archive_key_meta(o->reader, &o->log, &meta, msg);
+    e = e ? e : archive_writer_new(&w, o->store, os_real(), NULL, msg);
+    if (e)
+        return e;
+    do
+        e = archive_trim(w, &t, msg);
+    while (!e && t.more);
+    *first = t.first;
+    if (!e)
+        ERR_IGNORE(archive_writer_release(w, &o->log, &ignored)); // the next one closes it else
+    archive_writer_free(w);
+    return e;
+}
+
+static int objects_trim(const struct command *c, const char *operand,
+                        const struct objects_options *how, uint64_t before)
+{
+    struct objects o;
+    struct errmsg msg = {""};
+    uint64_t first = 0;
+    enum err e = objects_open(&o, operand, how, &msg);
+    if (e)
+        return command_fail(c, e == ERR_INVALID ? CLI_USAGE : CLI_FAILED, "%s: %s", operand,
+                            msg.text);
+    e = trim_log(&o, before, &first, &msg);
+    int code = e ? command_fail(c, e == ERR_MISSING ? CLI_NO : CLI_FAILED, "%s", msg.text) : CLI_OK;
+    if (!code)
+        printf("%" PRIu64 "\n", first);
+    objects_close(&o);
+    return code;
+}
+
 static int log_trim(const struct command *c, int argc, char **argv)
 {
     const char *server = NULL, *before = NULL;
     uint64_t timeout = LOG_TIMEOUT_MS, first = 0;
+    struct objects_options objects = {NULL};
     const struct arg_option options[] = {
         {"before", ARG_TEXT, &before, "PLACE", "N or offset:N, or timestamp:T"},
+        OBJECTS_OPTIONS(objects),
         LOG_OPTIONS(server, timeout),
     };
     struct arg_list a = {.options = options, .count = LOG_COUNT(options)};
     struct varve_log_query q = {.start = VARVE_START_FIRST};
     struct errmsg msg;
     int code;
-    if (!command_parse(c, &a, argc, argv, 2, 2,
+    if (!command_parse(c, &a, argc, argv, 1, 2,
                        "Removes the records before an offset, or before the first one whose "
                        "timestamp is not\nbelow T. Prints the offset at which what is kept "
-                       "begins.\n",
+                       "begins. Of a log kept as objects\n(s3://BUCKET/PREFIX/KEYSPACE/KEY, or "
+                       "dir:///PATH/PREFIX/KEYSPACE/KEY) it deletes whole\nobjects before an "
+                       "offset, and fences whoever writes it: not for a server's logs.\n",
                        &code))
         return code;
+    bool is_objects = a.operand_count == 1 && objects_is(a.operands[0]);
+    if (a.operand_count == 1 && !is_objects)
+        return command_fail(c, CLI_USAGE, "a keyspace and a key are wanted, or s3:// or dir://");
     if (!before)
         return command_fail(c, CLI_USAGE, "--before is wanted");
     if (record_from(before, &q, &msg))
         return command_fail(c, CLI_USAGE, "--before: %s", msg.text);
     if (q.start != VARVE_START_OFFSET && q.start != VARVE_START_TIMESTAMP)
         return command_fail(c, CLI_USAGE, "--before takes an offset or timestamp:T");
+    if (is_objects && q.start != VARVE_START_OFFSET)
+        return command_fail(c, CLI_USAGE, "--before takes an offset where a log is objects");
+    if (is_objects)
+        return objects_trim(c, a.operands[0], &objects, q.offset);
     struct varve_log log = log_named(a.operands[0], a.operands[1]);
     struct varve *v = command_connect(c, server, timeout);
     if (!v)
@@ -344,7 +396,7 @@ int command_log(const struct command *c, int argc, char **argv)
         {"log read", "KEYSPACE KEY|URL", "print records", command_log_read, NULL},
         {"log tail", "KEYSPACE KEY", "print records as they come", command_log_tail, NULL},
         {"log meta", "KEYSPACE KEY|URL", "show a log's offsets, nonce and size", log_meta, NULL},
-        {"log trim", "KEYSPACE KEY", "remove the oldest records", log_trim, NULL},
+        {"log trim", "KEYSPACE KEY|URL", "remove the oldest records", log_trim, NULL},
         {"log erase", "KEYSPACE KEY OFFSET", "delete one record", log_erase, NULL},
         {"log flush", "[KEYSPACE KEY]", "wait until all is on the disk", log_flush, NULL},
         {"log list", "[KEYSPACE]", "list keyspaces, or the logs of one", log_list, NULL},

@@ -58,6 +58,34 @@ def test_reads_objects(log):
         "keyspace": "ks", "key": "a/b", "next_offset": 6, "next_nonce": "108"}
 
 
+def test_trims_objects(tmp_path):
+    folder = tmp_path / "store" / "ks" / "key"
+    folder.mkdir(parents=True)
+    url = f"dir://{tmp_path}/store/ks/key"
+    for i in range(1, 6):  # each complete
+        put(folder, [(i, i, 100 + i, b"x" * (1 << 20))], i - 1)
+    put(folder, [(6, 6, 106, b"six")], 5)
+
+    def data():
+        return sorted(int(p.name[6:26]) for p in folder.glob("data_*"))
+    assert run("log", "trim", url, "--before", "1") == "1\n"
+    assert data() == [1, 2, 3, 4, 5, 6]
+    assert run("log", "trim", url, "--before", "offset:4") == "4\n"
+    assert data() == [4, 5, 6]
+    assert run("log", "trim", url, "--before", "2") == "4\n"
+    assert run("log", "read", url, "--from", "6") == "six\n"
+    lines = run("log", "read", url, "--json", "--backwards").splitlines()
+    assert [json.loads(x)["offset"] for x in lines] == [6, 5, 4]
+    assert run("log", "trim", url, "--before", "100") == "6\n"  # what may be merged stays
+    assert data() == [6]
+    assert run("log", "meta", url) == "next_offset 7\nnext_nonce 107\n"
+    assert not list((tmp_path / "store").glob("~writers/*/*"))
+    assert "no log" in run("log", "trim", url + "x", "--before", "2", code=1)
+    assert not (tmp_path / "store" / "ks" / "keyx").exists()
+    assert "an offset" in run("log", "trim", url, "--before", "timestamp:5", code=2)
+    assert "--before" in run("log", "trim", url, code=2)
+
+
 def test_says_what_is_wrong(log, tmp_path):
     folder, url = log
     assert run("log", "read", url + "x") == ""  # a log that does not exist

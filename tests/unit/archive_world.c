@@ -75,6 +75,12 @@ static void put_tile(struct object_store *s, const char *dir, const struct name 
 
 void world_text(struct object_store *s, const char *dir, struct buf *out)
 {
+    uint64_t first;
+    world_text_from(s, dir, out, &first);
+}
+
+void world_text_from(struct object_store *s, const char *dir, struct buf *out, uint64_t *first)
+{
     struct taker k = {.dir = dir};
     char prefix[NAME_FULL_MAX];
     snprintf(prefix, sizeof prefix, "%s/", dir);
@@ -82,7 +88,7 @@ void world_text(struct object_store *s, const char *dir, struct buf *out)
     assert_ok(k.t.e);
     size_t *path = calloc(k.t.n + 1, sizeof *path);
     uint64_t end;
-    size_t n = tiles_path(&k.t, 1, path, &end);
+    size_t n = tiles_path(&k.t, *first = tiles_first(&k.t), path, &end);
     if (tiles_beyond(&k.t, end + 1)) {
         for (size_t i = 0; i < k.t.n; i++)
             print_message("%" PRIu64 " to %" PRIu64 ", %" PRIu64 " bytes\n", k.t.v[i].name.first,

@@ -2,7 +2,8 @@
 // runs on a stack of its own and gives way before every call; who goes on is enumerated: all orders
 // with at most so many switches, then random ones. After every call the log, as a reader would see
 // it, must begin with what it was before; at the end, every append that was reported as written
-// must be there once and in order, and nothing of those that were not.
+// must be there once and in order, and nothing of those that were not. Writers that trim too may
+// only make the log begin later, and not past what they asked for.
 #include "unit.h"
 
 #include "archive_world.h"
@@ -37,6 +38,9 @@ struct actor {
 struct world {
     struct object_store *store;
     const struct archive_options *options;
+    bool trims;       // each after its appends, and each with thresholds of its own
+    uint64_t trimmed; // the highest offset asked for
+    uint64_t first;   // where the log began when it was seen last
     struct actor actors[WRITERS];
     unsigned writers;
     unsigned appends[WRITERS];
@@ -67,11 +71,28 @@ static enum fake_fault yield(void *arg, enum object_op op, const char *name)
     return next_random(&a->world->rnd) % 2 ? FAKE_LOST : FAKE_ANSWER;
 }
 
+// Trims all but the last record.
+static void trim(struct actor *a, struct archive_writer *w)
+{
+    struct archive_meta meta;
+    struct errmsg msg = {""};
+    enum err e = archive_writer_meta(w, &world_log, &meta, &msg);
+    struct archive_trim t = {.log = world_log, .before = e ? 0 : meta.next_offset - 1};
+    if (!e && t.before > a->world->trimmed)
+        a->world->trimmed = t.before;
+    e = e ? e : archive_trim(w, &t, &msg);
+    if (e && e != ERR_CONFLICT && !a->world->faults)
+        fail_msg("trim: %s: %s", err_name(e), msg.text);
+}
+
 static void act(unsigned high, unsigned low)
 {
     struct actor *a = (struct actor *)((uintptr_t)high << 32 | low);
     struct archive_writer *w;
-    assert_ok(archive_writer_new(&w, a->store, os_real(), a->world->options, NULL));
+    struct archive_options o = a->world->options ? *a->world->options : (struct archive_options){0};
+    if (a->world->trims)
+        o.compact_records_threshold += 2 * a->number;
+    assert_ok(archive_writer_new(&w, a->store, os_real(), &o, NULL));
     for (unsigned i = 0; i < a->world->appends[a->number]; i++) {
         struct fate *f = &a->fates[a->appended++];
         f->records = 1 + (a->number + i) % 2;
@@ -79,6 +100,8 @@ static void act(unsigned high, unsigned low)
         f->e = ERR_AGAIN; // under way
         f->e = world_append(w, &world_log, f->label, f->records, NONCE_NONE, NULL);
         snprintf(f->why, sizeof f->why, "%s", world_why());
+        if (a->world->trims)
+            trim(a, w);
     }
     archive_writer_free(w);
     a->done = true;
@@ -99,17 +122,34 @@ static void actor_start(struct world *w, unsigned number)
     makecontext(&a->context, (void (*)(void))act, 2, (unsigned)(p >> 32), (unsigned)p);
 }
 
-// What a reader sees goes on from what one saw before.
+// What a reader sees goes on from what one saw before. `seen` keeps what was trimmed.
 static void look(struct world *w)
 {
     struct buf now;
+    uint64_t first;
     buf_init(&now, 1 << 16);
-    world_text(w->store, "ks/key", &now);
-    if (!slice_starts(buf_slice(&now), buf_slice(&w->seen)))
-        fail_msg("the log was \"%.*s\" and is \"%s\"", (int)buf_len(&w->seen),
-                 (char *)buf_head(&w->seen), (char *)buf_head(&now));
+    world_text_from(w->store, "ks/key", &now, &first);
+    const char *seen = buf_len(&w->seen) ? (const char *)buf_head(&w->seen) : "", *from = seen;
+    for (uint64_t i = 1; i < first; i++) {
+        from = strchr(from, ' ');
+        if (!from++)
+            fail_msg("the log begins at %" PRIu64 ", and was \"%s\"", first, seen);
+    }
+    if (first < w->first || (first > 1 && first > w->trimmed))
+        fail_msg("the log began at %" PRIu64 ", was trimmed to %" PRIu64 ", begins at %" PRIu64,
+                 w->first, w->trimmed, first);
+    w->first = first;
+    if (strncmp(from, (char *)buf_head(&now), strlen(from)) != 0)
+        fail_msg("the log was \"%s\" and is \"%s\", from %" PRIu64 " on", seen,
+                 (char *)buf_head(&now), first);
+    struct buf all;
+    buf_init(&all, 1 << 16);
+    assert_ok(buf_printf(&all, "%.*s%s", (int)(from - seen), seen, (char *)buf_head(&now)));
+    assert_ok(buf_append(&all, "", 1)); // a string
+    all.end--;
+    buf_release(&now);
     buf_release(&w->seen);
-    w->seen = now;
+    w->seen = all;
 }
 
 static unsigned times_in(const char *text, const char *what)
@@ -133,11 +173,12 @@ static void judge(struct world *w)
             unsigned n = times_in(text, run), parts = times_in(text, f->label);
             if (f->e == ERR_OK && (n != 1 || parts != f->records))
                 fail_msg("%s was written, and the log is \"%s\"", f->label, text);
-            // Where answers get lost an append may have failed and be there, whole and once.
-            bool unknown = w->faults && f->e == ERR_NETWORK;
+            // Where answers get lost an append may have failed and be there, whole and once. Where
+            // others trim it may have been there.
+            bool unknown = (w->faults || w->trims) && f->e == ERR_NETWORK;
             if (f->e && parts && !(unknown && n == 1 && parts == f->records))
                 fail_msg("%s failed (%s), and the log is \"%s\"", f->label, err_name(f->e), text);
-            if (f->e && f->e != ERR_CONFLICT && !w->faults)
+            if (f->e && f->e != ERR_CONFLICT && !w->faults && !unknown)
                 fail_msg("%s: %s: %s", f->label, err_name(f->e), f->why);
             good += f->e == ERR_OK;
         }
@@ -150,6 +191,7 @@ static void judge(struct world *w)
 static unsigned run(struct world *w, const unsigned char *order, unsigned n, unsigned char *went)
 {
     w->store = fake_object_new();
+    w->trimmed = w->first = 1;
     buf_init(&w->seen, 1 << 16);
     for (unsigned i = 0; i < w->writers; i++)
         actor_start(w, i);
@@ -239,6 +281,16 @@ static void three_writers(void **state)
     world_free(&w);
 }
 
+static void trimmers(void **state)
+{
+    static const struct archive_options options = {.compact_records_threshold = 2,
+                                                   .compact_objects_threshold = 2};
+    struct world w = {.writers = 2, .appends = {2, 2}, .options = &options, .trims = true};
+    unsigned char order[STEPS] = {0};
+    print_message("%lu orders\n", enumerate(&w, order, 0, depth(2)));
+    world_free(&w);
+}
+
 static void random_orders(void **state)
 {
     static const struct archive_options options = {.compact_objects_threshold = 2,
@@ -253,6 +305,7 @@ static void random_orders(void **state)
                           .appends = {3, 3, 2},
                           .options = &options,
                           .faults = round % 3 == 0,
+                          .trims = round % 4 < 2,
                           .rnd = seed + round};
         unsigned char order[STEPS], went[STEPS], who = 0;
         uint64_t rnd = seed ^ round;
@@ -271,9 +324,8 @@ int main(void)
 {
     log_set_level(LOG_NONE); // compactions that fail because others have taken over
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_append_each),
-        cmocka_unit_test(two_writers),
-        cmocka_unit_test(three_writers),
+        cmocka_unit_test(one_append_each), cmocka_unit_test(two_writers),
+        cmocka_unit_test(three_writers),   cmocka_unit_test(trimmers),
         cmocka_unit_test(random_orders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

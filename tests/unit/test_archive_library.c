@@ -79,9 +79,22 @@ static void write_and_read(void **state)
     assert_int_equal(varve_archive_append(batching, &log_name, r, 1, NULL), VARVE_OK);
     assert_int_equal(varve_archive_flush(batching, NULL), VARVE_OK);
     assert_int_equal(varve_archive_release(batching, &log_name), VARVE_OK);
+    uint64_t first = 0;
+    assert_int_equal(varve_archive_trim(batching, &log_name, 3, &first), VARVE_INVALID);
     varve_archive_writer_close(batching);
     read_back(a, false, "one two three four five ");
     read_back(a, true, "five four three two one ");
+    assert_int_equal(varve_archive_writer_open(&w, a, NULL), VARVE_OK);
+    for (uint64_t i = 0; i < 3; i++) {
+        r[0] = record("x", 10 + 2 * i);
+        r[1] = record("y", 11 + 2 * i);
+        assert_int_equal(varve_archive_append(w, &log_name, r, 2, NULL), VARVE_OK);
+    }
+    assert_int_equal(varve_archive_trim(w, &log_name, 8, &first), VARVE_OK);
+    assert_int_equal(first, 6); // five made an object
+    assert_int_equal(varve_archive_trim(w, &log_name, 8, NULL), VARVE_OK);
+    varve_archive_writer_close(w);
+    read_back(a, false, "x y x y x y ");
     varve_archive_close(a);
     tempdir_remove(dir);
 }
