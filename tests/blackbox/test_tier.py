@@ -121,6 +121,16 @@ def test_nobody_sees_the_border(tiered):
     assert names(objects)
 
 
+def test_starts_leave_nothing(start, tmp_path):
+    """Each asks what the directory keeps, by objects that it deletes."""
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    for _ in range(3):
+        server = start("--tier-dir", str(objects))
+        assert server.stop() == 0
+    assert [p.name for p in objects.rglob("*")] == ["~varve-probe"]
+
+
 def test_small_logs_wait_for_their_age(start, tmp_path):
     objects = tmp_path / "objects"
     objects.mkdir()

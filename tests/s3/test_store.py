@@ -112,7 +112,7 @@ def test_many_at_once(store):
 def test_the_probe_finds_all_kept(store):
     r = store.call("probe")
     assert (r.e, r.n, r.text) == ("OK", 31, "")
-    assert store.names("varve-probe") == []
+    assert store.names("~varve-probe") == []
 
 
 def test_others_read_what_was_put_and_are_read(rgw, open_tool, tmp_path):
