@@ -254,7 +254,7 @@ static enum err accept_puts(struct archive_writer *w, struct put **puts, size_t 
 {
     enum err e = session_check(&w->session, msg);
     if (e && e != ERR_CONFLICT)
-        return e;
+        return e; // perhaps they count
     struct errmsg m;
     bool there = false;
     for (size_t i = 0; i < n; i++) {
@@ -322,6 +322,8 @@ static enum err put_all(struct archive_writer *w, struct put **puts, size_t n, s
         puts[i]->e = put_result(w, puts[i], &calls[i], &puts[i]->why);
     free(calls);
     enum err e = accept_puts(w, puts, n, msg);
+    if (e)
+        session_break(&w->session, e, msg);
     for (size_t i = 0; i < n; i++) {
         struct put *p = puts[i];
         if (!e && !p->e) {
@@ -329,6 +331,7 @@ static enum err put_all(struct archive_writer *w, struct put **puts, size_t n, s
             continue;
         }
         p->batch->taken = UINT64_MAX;
+        p->batch->e = p->e;
         p->log->loaded = false;
         if (p->e)
             session_break(&w->session, p->e, &p->why);
@@ -351,16 +354,39 @@ static enum err intend(struct archive_writer *w, struct put **puts, size_t n, st
     return e;
 }
 
+// What is to be put, into puts[*m]. A log's own error is its batch's, the first of them is *own.
+static enum err prepare_all(struct archive_writer *w, struct put *all, size_t n, struct put **puts,
+                            size_t *m, enum err *own, struct errmsg *msg)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct errmsg why;
+        enum err e = prepare(w, &all[i], &why);
+        if (e && !*own)
+            *msg = why;
+        if (e == ERR_NO_MEMORY || e == ERR_CONFLICT)
+            return err_set(msg, e, "%s", why.text);
+        if (!e && all[i].size)
+            puts[(*m)++] = &all[i];
+        if (!e)
+            continue;
+        *own = *own ? *own : e;
+        all[i].batch->e = e;
+        all[i].batch->taken = 0;
+        all[i].log->loaded = false; // it may be another one by now
+    }
+    return ERR_OK;
+}
+
 enum err puts_run(struct archive_writer *w, struct put *all, size_t n, struct errmsg *msg)
 {
     struct put **puts = calloc(n, sizeof *puts);
     size_t m = 0;
-    enum err e = puts ? ERR_OK : err_set(msg, ERR_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < n && !e; i++) {
-        e = prepare(w, &all[i], msg);
-        if (!e && all[i].size)
-            puts[m++] = &all[i];
-    }
+    enum err own = ERR_OK;
+    struct errmsg why = {""};
+    enum err e = puts ? ERR_OK : err_set(&why, ERR_NO_MEMORY, "out of memory");
+    e = e ? e : prepare_all(w, all, n, puts, &m, &own, &why);
+    if (e)
+        (void)err_set(msg, e, "%s", why.text);
     os_crash_point("archive_before_intent");
     if (!e && m)
         e = intend(w, puts, m, msg);
@@ -371,5 +397,5 @@ enum err puts_run(struct archive_writer *w, struct put *all, size_t n, struct er
         e = put_all(w, puts, m, msg);
     os_crash_point("archive_after_put");
     free(puts);
-    return e;
+    return e || !own ? e : err_set(msg, own, "%s", why.text);
 }

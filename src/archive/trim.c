@@ -201,7 +201,7 @@ enum err archive_trim(struct archive_writer *w, struct archive_trim *trim, struc
 }
 
 enum err archive_trim_due(struct object_store *store, const struct archive_log *log,
-                          uint64_t before, bool *due, struct errmsg *msg)
+                          uint64_t before, uint64_t *next, struct errmsg *msg)
 {
     char dir[NAME_DIR_MAX];
     struct listing listing;
@@ -210,11 +210,17 @@ enum err archive_trim_due(struct object_store *store, const struct archive_log *
         return e;
     e = list(store, dir, PEEK, &listing, msg);
     const struct tiles *t = &listing.live, *dead = &listing.dead;
-    *due = t->n + dead->n == 0 && !t->all; // let archive_trim look
+    bool due = t->n + dead->n == 0 && !t->all; // let archive_trim look
+    *next = UINT64_MAX;
     for (size_t i = 0; i < dead->n; i++)
-        *due = *due || dead->v[i].stored;
-    for (size_t i = 0; i + 1 < t->n; i++)
-        *due = *due || (t->v[i].stored && t->v[i].name.last < before);
+        due = due || dead->v[i].stored;
+    for (size_t i = t->n; i-- > 0;) {
+        if (!t->v[i].stored)
+            continue;
+        due = due || (*next != UINT64_MAX && t->v[i].name.last < before); // not the only one
+        *next = t->v[i].name.last + 1;
+    }
+    *next = due ? 0 : *next;
     listing_release(&listing);
     return e;
 }

@@ -131,6 +131,11 @@ void archive_writer_free(struct archive_writer *w)
     free(w);
 }
 
+bool archive_writer_broken(const struct archive_writer *w)
+{
+    return w->session.broken != ERR_OK;
+}
+
 enum err archive_create_keyspace(struct object_store *store, struct os *os, struct slice keyspace,
                                  uint64_t *created_ms, struct errmsg *msg)
 {
@@ -162,8 +167,10 @@ enum err archive_append_many(struct archive_writer *w, struct archive_batch *bat
     enum err e = puts && logs ? session_state(&w->session, msg)
                               : err_set(msg, ERR_NO_MEMORY, "out of memory");
     size_t found = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         batches[i].taken = 0;
+        batches[i].e = ERR_OK;
+    }
     for (; found < n && !e; found++) {
         e = log_entry(w, &batches[found].log, &logs[found], msg);
         if (!e && logs[found]->in_use)

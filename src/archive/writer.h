@@ -34,6 +34,9 @@ MUST_USE enum err archive_writer_new(struct archive_writer **out, struct object_
 // Ends the session. NULL does nothing.
 void archive_writer_free(struct archive_writer *w);
 
+// True if every further call will fail: it was fenced, or cannot know what became of a put.
+bool archive_writer_broken(const struct archive_writer *w);
+
 // ERR_EXISTS if there is one. *created_ms may be NULL.
 MUST_USE enum err archive_create_keyspace(struct object_store *store, struct os *os,
                                           struct slice keyspace, uint64_t *created_ms,
@@ -50,6 +53,8 @@ struct archive_batch {
     uint64_t next_offset;
     u128 next_nonce;
     uint64_t taken; // records; the others were there already
+    enum err e;     // valid in any case: why this log's records are not there, as far as it is only
+                    // this log's matter; ERR_OK if they are, or if what the call returns says it
 };
 
 // Appends to one log; creates it. The keyspace is not looked for.
@@ -57,7 +62,8 @@ MUST_USE enum err archive_append(struct archive_writer *w, struct archive_batch 
                                  struct errmsg *msg);
 // Appends to several logs, each named once, in parallel; much fewer requests a log than one by one
 // (one more request a log that this writer has not yet, 3 for all, and one for the data of each).
-// Not atomic: on an error some logs may have their records; `taken` tells (UINT64_MAX: unknown).
+// Not atomic: on an error some logs may have their records; `taken` tells (UINT64_MAX: unknown). A
+// log that cannot be appended to keeps the others from nothing.
 MUST_USE enum err archive_append_many(struct archive_writer *w, struct archive_batch *batches,
                                       size_t n, struct errmsg *msg);
 // Deletes data objects of a log from its beginning, oldest first.
@@ -77,9 +83,10 @@ struct archive_trim {
 // other errors what could not be deleted is deleted by the next call.
 MUST_USE enum err archive_trim(struct archive_writer *w, struct archive_trim *t,
                                struct errmsg *msg);
-// Whether that may find something to do: one request, and nothing is claimed.
+// Whether that may find something to do: one request, and nothing is claimed. *next: 0 if it may,
+// else as in struct archive_trim (UINT64_MAX: there is no object).
 MUST_USE enum err archive_trim_due(struct object_store *store, const struct archive_log *log,
-                                   uint64_t before, bool *due, struct errmsg *msg);
+                                   uint64_t before, uint64_t *next, struct errmsg *msg);
 // Forgets a log, so that another writer can take it over without fencing this one.
 MUST_USE enum err archive_writer_release(struct archive_writer *w, const struct archive_log *log,
                                          struct errmsg *msg);

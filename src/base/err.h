@@ -31,7 +31,8 @@
     X(AGAIN, "not now")                                                                   \
     X(NETWORK, "network error")                                                           \
     X(DENIED, "access denied")                                                            \
-    X(UNSUPPORTED, "not supported")
+    X(UNSUPPORTED, "not supported")                                                       \
+    X(AWAY, "not for now, ask again later: the store of objects does not answer")
 
 enum err {
 #define X(name, text) ERR_##name,

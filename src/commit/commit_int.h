@@ -70,9 +70,12 @@ struct commit {
     // Tails that wait, by the upper bits of their logs' hashes, the highest of which are the shard:
     // each list is under its shard's lock.
     struct log_watch *watches[LOGS_SHARDS * WATCH_LISTS];
-    unsigned retain_shard;     // where retention goes on; housekeeper only
-    uint64_t tier_dropping;    // chunks of the checkpoint under way; checkpoint_lock
-    unsigned tier_shard;       // where commit_tier_due goes on; its caller only
+    unsigned retain_shard;  // where retention goes on; housekeeper only
+    uint64_t tier_dropping; // chunks of the checkpoint under way; checkpoint_lock
+    unsigned tier_shard;    // where commit_tier_due goes on; its caller only
+    // What it saw of each shard's logs: bytes that wait to be moved, and since when, in seconds.
+    _Atomic uint64_t tier_waiting[LOGS_SHARDS];
+    _Atomic uint32_t tier_oldest[LOGS_SHARDS]; // 0: none
     _Atomic uint64_t log_hand; // the shard of logs that trim_log_shard looks at next
     _Atomic uint64_t rel_hand; // the shard of lists that gives up room for the next one loaded
     _Atomic uint64_t log_ids;  // the highest given out

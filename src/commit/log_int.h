@@ -86,6 +86,8 @@ int64_t time_before(uint64_t now_ms, uint64_t age_ms, bool server_time);
 // ---- log_tier.c
 // Records of this time or later stay below also when they are tiered.
 int64_t tier_keep_time(const struct commit *c, const struct log *l);
+// What waits to be moved, as commit_tier_due saw it last, and for how long the oldest has.
+void tier_waits(const struct commit *c, uint64_t *bytes, uint64_t *seconds);
 
 // ---- log_save.c
 struct keyspace_pin {

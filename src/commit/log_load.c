@@ -94,16 +94,22 @@ static enum err check_chunk(const struct log *l, uint64_t first, struct slice by
     return e == ERR_MISSING ? ERR_OK : damaged(l, first, msg.text);
 }
 
+// True if a chunk's bytes are in objects, and the same there.
+static bool in_tier(struct commit *c, const struct log *l, uint64_t first, struct chunk_meta *m)
+{
+    logs_lock(c->logs, l->shard);
+    bool there = log_chunk_meta(l, first, m) && m->last < l->tiered && chunk_is_whole(m);
+    logs_unlock(c->logs, l->shard);
+    return there;
+}
+
 // A chunk whose bytes are not below: they may be in the tier. ERR_MISSING: they are not.
 static enum err read_tier(struct commit *c, const struct log *l, uint64_t first, bool memory_only,
                           struct buf *b)
 {
     struct chunk_meta m;
     struct errmsg msg = {""};
-    logs_lock(c->logs, l->shard);
-    bool there = log_chunk_meta(l, first, &m) && m.last < l->tiered && chunk_is_whole(&m);
-    logs_unlock(c->logs, l->shard);
-    if (!there)
+    if (!in_tier(c, l, first, &m))
         return ERR_MISSING;
     if (memory_only)
         return ERR_COLD;
@@ -113,11 +119,14 @@ static enum err read_tier(struct commit *c, const struct log *l, uint64_t first,
         e = c->o.tier.read(c->o.tier.arg, &name, first, m.last, b, &msg);
     else
         (void)err_set(&msg, e, "the chunk is in a tier, and none is configured");
+    // Trimmed meanwhile, its objects may be gone.
+    if (e && !in_tier(c, l, first, &m))
+        return ERR_MISSING;
     if (!e && buf_len(b) != m.bytes)
         return damaged(l, first, "the tier has other bytes");
     count(&c->tier_reads, e == ERR_OK);
     count(&c->tier_read_failures, e != ERR_OK);
-    if (e)
+    if (e && e != ERR_AWAY) // the tier says that, once
         log_event(LOG_ERROR, "tier-read-failed", "log=%" PRIu64 " chunk=%" PRIu64 " error=%s",
                   l->id, first, log_quote(msg.text));
     return e == ERR_MISSING ? ERR_DAMAGED : e;

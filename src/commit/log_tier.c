@@ -6,6 +6,9 @@
 // first; when records have to get older.
 #define LOOK_SOON_S  2u
 #define LOOK_AGAIN_S 60u
+// How long a log rests that could not be moved.
+#define REST_MIN_S 1u
+#define REST_MAX_S 60u
 
 int64_t tier_keep_time(const struct commit *c, const struct log *l)
 {
@@ -19,49 +22,83 @@ static uint32_t now_s(const struct commit *c)
 }
 
 struct looking {
-    struct tier_due *v;
-    size_t n, max;
-    uint64_t min_bytes;
+    struct tier_looking *k;
     uint32_t max_age_s, now_s;
+    uint64_t waiting; // bytes of the shard's logs
+    uint32_t oldest;  // since when; 0: nothing waits
 };
+
+static struct tier_due due_of(const struct log *l, uint64_t end, uint64_t gone)
+{
+    return (struct tier_due){.keyspace = l->keyspace->name,
+                             .key = l->key,
+                             .keyspace_size = l->keyspace->name_len,
+                             .key_size = l->key_len,
+                             .tiered = l->tiered,
+                             .end = end,
+                             .gone = gone};
+}
+
+// What objects have may be gone here. But a trim that no checkpoint has written yet is carried out
+// again after a crash, and reads the chunk that it cuts: so only what is gone from below counts.
+static void look_for_trim(struct tier_looking *k, const struct log *l)
+{
+    uint64_t gone = l->dirty ? l->swept : l->first;
+    bool passed = l->tiered && gone > 1 && gone >= l->tier_look && l->tiered > l->tier_look;
+    if (passed && k->trim_count < k->trim_max)
+        k->trims[k->trim_count++] = due_of(l, l->end, gone);
+}
 
 static void look_at_log(void *arg, struct log *l)
 {
-    struct looking *k = arg;
+    struct looking *w = arg;
+    struct tier_looking *k = w->k;
     bool moved = l->end <= l->tiered || l->records == 0;
-    if (k->n == k->max || (moved && l->local >= l->tiered))
+    bool rests = l->tier_rest > w->now_s;
+    if (!rests)
+        look_for_trim(k, l);
+    if (moved && l->local >= l->tiered)
         return;
     // For a log that is moved it says when to look again, for another one since when it waits.
-    if (!l->tier_s || (!moved && l->tier_s > k->now_s))
-        l->tier_s = k->now_s;
-    bool due = moved ? l->tier_s <= k->now_s
-                     : log_untiered(l) >= k->min_bytes || k->now_s - l->tier_s >= k->max_age_s;
-    if (due)
-        k->v[k->n++] = (struct tier_due){.keyspace = l->keyspace->name,
-                                         .key = l->key,
-                                         .keyspace_size = l->keyspace->name_len,
-                                         .key_size = l->key_len,
-                                         .tiered = l->tiered,
-                                         .end = moved ? l->tiered : l->end};
+    if (!l->tier_s || (!moved && l->tier_s > w->now_s))
+        l->tier_s = w->now_s;
+    if (!moved) {
+        w->waiting += log_untiered(l);
+        w->oldest = w->oldest && w->oldest < l->tier_s ? w->oldest : l->tier_s;
+    }
+    bool due = moved ? l->tier_s <= w->now_s
+                     : log_untiered(l) >= k->min_bytes || w->now_s - l->tier_s >= w->max_age_s;
+    if (due && !rests && k->moves && k->move_count < k->move_max)
+        k->moves[k->move_count++] = due_of(l, moved ? l->tiered : l->end, 1);
 }
 
-size_t commit_tier_due(struct commit *c, uint64_t min_bytes, uint64_t max_age_ms,
-                       struct tier_due *v, size_t max)
+void commit_tier_due(struct commit *c, struct tier_looking *k)
 {
-    struct looking k = {.v = v,
-                        .max = max,
-                        .min_bytes = min_bytes,
-                        .max_age_s = (uint32_t)(max_age_ms / 1000),
-                        .now_s = now_s(c)};
     unsigned shard = c->tier_shard;
-    for (unsigned s = 0; s < LOGS_SHARDS && k.n < max; s++) {
+    k->move_count = k->trim_count = 0;
+    for (unsigned s = 0; s < LOGS_SHARDS && (!k->moves || k->move_count < k->move_max); s++) {
+        struct looking w = {
+            .k = k, .max_age_s = (uint32_t)(k->max_age_ms / 1000), .now_s = now_s(c)};
         shard = (c->tier_shard + s) % LOGS_SHARDS;
         logs_lock(c->logs, shard);
-        logs_each(c->logs, shard, look_at_log, &k);
+        logs_each(c->logs, shard, look_at_log, &w);
         logs_unlock(c->logs, shard);
+        atomic_store_explicit(&c->tier_waiting[shard], w.waiting, memory_order_relaxed);
+        atomic_store_explicit(&c->tier_oldest[shard], w.oldest, memory_order_relaxed);
     }
     c->tier_shard = (shard + 1) % LOGS_SHARDS;
-    return k.n;
+}
+
+void tier_waits(const struct commit *c, uint64_t *bytes, uint64_t *seconds)
+{
+    uint32_t now = now_s(c), since = now;
+    *bytes = 0;
+    for (unsigned s = 0; s < LOGS_SHARDS; s++) {
+        uint32_t oldest = atomic_load_explicit(&c->tier_oldest[s], memory_order_relaxed);
+        *bytes += atomic_load_explicit(&c->tier_waiting[s], memory_order_relaxed);
+        since = oldest && oldest < since ? oldest : since;
+    }
+    *seconds = now - since;
 }
 
 // Of a log that is moved: true if more may go from here than a checkpoint will find by itself. Says
@@ -121,4 +158,44 @@ enum err commit_tier_done(struct commit *c, const struct log_name *name, uint64_
         e = load_log_part(c, l, 0, false);
     } while (!e);
     return err_set(msg, e, "cannot read the log: %s", err_text(e));
+}
+
+// Calls fn for the log, locked, if there is one.
+static void with_log(struct commit *c, const struct log_name *name,
+                     void (*fn)(struct commit *c, struct log *l, uint64_t arg), uint64_t arg)
+{
+    struct keyspace *k = logs_keyspace(c->logs, name->keyspace);
+    if (!k)
+        return;
+    uint64_t hash = logs_hash(c->logs, k->id, name->key);
+    logs_lock(c->logs, logs_shard(hash));
+    struct log *l = logs_find(c->logs, hash, k, name->key);
+    if (l)
+        fn(c, l, arg);
+    logs_unlock(c->logs, logs_shard(hash));
+}
+
+static void set_look(struct commit *c, struct log *l, uint64_t look)
+{
+    (void)c;
+    l->tier_look = look;
+    l->tier_rest = 0;
+}
+
+void commit_tier_trimmed(struct commit *c, const struct log_name *name, uint64_t look)
+{
+    with_log(c, name, set_look, look);
+}
+
+static void set_rest(struct commit *c, struct log *l, uint64_t unused)
+{
+    (void)unused;
+    uint32_t now = now_s(c), waited = l->tier_s && l->tier_s < now ? now - l->tier_s : 0;
+    waited = waited > REST_MIN_S ? waited : REST_MIN_S;
+    l->tier_rest = now + (waited < REST_MAX_S ? waited : REST_MAX_S);
+}
+
+void commit_tier_rest(struct commit *c, const struct log_name *name)
+{
+    with_log(c, name, set_rest, 0);
 }

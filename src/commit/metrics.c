@@ -3,7 +3,7 @@
 #include "commit/rel_int.h"
 
 // X(name, type, help, expression); in scope: c, w (wal_stats), k (keys_stats), l (logs_stats),
-// r (rels_stats), s (store_stats).
+// r (rels_stats), s (store_stats), tier_bytes, tier_seconds.
 #define METRICS(X)                                                                                 \
     X(varve_lookups_total, counter, "keys looked up in memory, for reads and writes", k.lookups)   \
     X(varve_writes_total, counter, "entries written, deletions too", k.writes)                     \
@@ -53,6 +53,9 @@
     X(varve_tier_read_failures_total, counter, "times that failed", c->tier_read_failures)         \
     X(varve_tier_dropped_total, counter, "chunks whose bytes are only in objects now",             \
       c->tier_dropped)                                                                             \
+    X(varve_tier_waiting_bytes, gauge, "bytes of records that are not in objects yet", tier_bytes) \
+    X(varve_tier_oldest_waiting_seconds, gauge, "since the oldest of those was first seen",        \
+      tier_seconds)                                                                                \
     X(varve_log_chunks, gauge, "chunks in loaded indexes", l.chunks)                               \
     X(varve_log_chunks_resident, gauge, "chunks in memory", l.resident)                            \
     X(varve_log_block_bytes, gauge, "memory of those", l.block_bytes)                              \
@@ -89,6 +92,8 @@ enum err commit_metrics(struct commit *c, struct buf *out)
     struct logs_stats l;
     struct rels_stats r = {0};
     struct store_stats s;
+    uint64_t tier_bytes, tier_seconds;
+    tier_waits(c, &tier_bytes, &tier_seconds);
     wal_get_stats(c->wal, &w);
     keys_get_stats(c->keys, &k);
     logs_get_stats(c->logs, &l);

@@ -18,7 +18,8 @@ struct log_name;
 // In commit_options.
 struct commit_tier {
     // Appends exactly the records first..last of a log, as op/record.h lays them out. Blocks; on
-    // any thread that may. ERR_MISSING, ERR_DAMAGED, ERR_NETWORK, ... with msg.
+    // any thread that may. ERR_MISSING, ERR_DAMAGED, ERR_AWAY (for now: the
+    // store does not answer), ... with msg.
     enum err (*read)(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
                      struct buf *out, struct errmsg *msg);
     void *arg;
@@ -34,15 +35,30 @@ struct tier_due {
     size_t keyspace_size, key_size;
     uint64_t tiered; // records before this offset have been
     uint64_t end;    // its end now; not all of it need be durable yet
+    uint64_t gone;   // records before this offset are gone, and no recovery asks for them any more
 };
-// Logs with about min_bytes bytes that are not moved yet, or with any that have waited for
-// max_age_ms; and, with tiered == end, those of which more could go from here. At most `max`; goes
-// round all logs from call to call, of one caller.
-size_t commit_tier_due(struct commit *c, uint64_t min_bytes, uint64_t max_age_ms,
-                       struct tier_due *v, size_t max);
+// What is due, of a pass over logs.
+struct tier_looking {
+    uint64_t min_bytes, max_age_ms;
+    struct tier_due *moves; // logs with about min_bytes bytes that are not moved yet, or with any
+    size_t move_max;        // that have waited for max_age_ms; and, with tiered == end, those of
+    size_t move_count;      // which more could go from here. NULL: none are wanted
+    struct tier_due *trims; // logs of which objects may hold records that are gone
+    size_t trim_max, trim_count;
+};
+// Fills moves and trims, of the caller's, and their counts; goes round all logs from call to call,
+// of one caller. Ends when there is no room for moves. Also finds out what commit_metrics says of
+// logs that wait.
+void commit_tier_due(struct commit *c, struct tier_looking *k);
 // Says that every record before `before` is in objects, read back and compared. Blocks.
 // ERR_MISSING, ERR_INVALID (past what is durable), ERR_FULL, ERR_NO_SPACE, ... with msg.
 enum err commit_tier_done(struct commit *c, const struct log_name *name, uint64_t before,
                           struct errmsg *msg) __attribute__((warn_unused_result));
+// Says that a log's objects have nothing to be deleted before both what is gone and what has been
+// moved are past `look`. Not remembered through a restart.
+void commit_tier_trimmed(struct commit *c, const struct log_name *name, uint64_t look);
+// Something was the matter with this log alone: it rests, as long as it has waited to be moved, a
+// second at least and a minute at most.
+void commit_tier_rest(struct commit *c, const struct log_name *name);
 
 #endif

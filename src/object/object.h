@@ -215,8 +215,8 @@ struct object_guarantees {
 };
 
 // Finds out what the store keeps, with some 40 requests on objects named
-// "varve-probe-RANDOM...", which it deletes. ERR_OK and `g` filled, with `msg` naming what is not
-// kept ("" if all is but sums); or the error that kept it from finding out.
+// "~varve-probe/RANDOM-N" and the like, which it deletes. ERR_OK and `g` filled, with `msg` naming
+// what is not kept ("" if all is but sums); or the error that kept it from finding out.
 MUST_USE enum err object_probe(struct object_store *s, struct object_guarantees *g,
                                struct errmsg *msg);
 

@@ -166,6 +166,7 @@ enum err serve_tier(const struct config *c, struct os *os, struct tier **t, stru
         .min_bytes = config_number(c, CONFIG_tier_min_bytes),
         .max_age_ms = config_number(c, CONFIG_tier_max_age) / 1000,
         .interval_ms = config_number(c, CONFIG_tier_interval) / 1000,
+        .read_threads = (unsigned)config_number(c, CONFIG_storage_read_threads),
         .local_bytes = config_number(c, CONFIG_tier_local_bytes),
         .local_age_ms = config_number(c, CONFIG_tier_local_age) / 1000,
     };

@@ -111,9 +111,12 @@ struct log {
     uint64_t swept;                  // rows below of chunks before this offset are gone
     uint64_t stored_seq;             // of the change that is below; < seq: dirty
     uint64_t tiered;                 // records before this offset are in objects too
-    uint64_t local;    // bytes below of chunks before this are gone, if the chunks lack no record
-    uint32_t resident; // blocks
-    uint32_t tier_s;   // commit/: since when something waits to be tiered, or when to look again
+    uint64_t local;     // bytes below of chunks before this are gone, if the chunks lack no record
+    uint64_t tier_look; // commit/: there is nothing to delete from objects before what is gone and
+                        // `tiered` are past this; 0: unknown
+    uint32_t resident;  // blocks
+    uint32_t tier_s;    // commit/: since when something waits to be tiered, or when to look again
+    uint32_t tier_rest; // commit/: not to be moved or deleted from before this second; 0: now
     uint16_t key_len;
     uint8_t shard;
     bool dirty;  // differs from below

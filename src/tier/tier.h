@@ -7,6 +7,8 @@
 // commit room is told. Records that the log lacks (erased, or trimmed before they were moved) are
 // empty records in objects, so that offsets have no holes there.
 //
+// Objects of which every record is gone here, by retention or trims, are deleted.
+//
 // Errors of the store of objects stop nothing but the moving: it is tried again after a while, and
 // the log says so. When another server has taken over a log (ERR_CONFLICT of the archive) moving
 // stops for good, and metrics and the log say so: two servers must not share a prefix.
@@ -22,10 +24,11 @@ struct tier_options {
     struct os *os;
     struct object_options objects;
     struct archive_options archive;
-    uint64_t min_bytes;   // of a log that are worth an object
-    uint64_t max_age_ms;  // how long less than that waits
-    uint64_t interval_ms; // between two looks
-    uint64_t local_bytes; // see commit/tier.h
+    uint64_t min_bytes;    // of a log that are worth an object
+    uint64_t max_age_ms;   // how long less than that waits
+    uint64_t interval_ms;  // between two looks
+    unsigned read_threads; // that read cold data
+    uint64_t local_bytes;  // see commit/tier.h
     uint64_t local_age_ms;
 };
 

@@ -121,6 +121,16 @@ def test_nobody_sees_the_border(tiered):
     assert names(objects)
 
 
+def test_starts_leave_nothing(start, tmp_path):
+    """Each asks what the directory keeps, by objects that it deletes."""
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    for _ in range(3):
+        server = start("--tier-dir", str(objects))
+        assert server.stop() == 0
+    assert [p.name for p in objects.rglob("*")] == ["~varve-probe"]
+
+
 def test_small_logs_wait_for_their_age(start, tmp_path):
     objects = tmp_path / "objects"
     objects.mkdir()
@@ -133,6 +143,71 @@ def test_small_logs_wait_for_their_age(start, tmp_path):
     until(lambda: stored_records(objects) >= 20, "the large log in objects")
     assert stored_records(objects) == 20
     assert metric(server, "varve_tier_puts_total") < 60
+
+
+def beginnings(objects, log):
+    """First and last offsets of a log's data objects, rising."""
+    found = (re.match(r"data_o(\d+)-o(\d+)_", p.name).groups() for p in names(objects) if p.parent.name == log)
+    return sorted((int(a), int(b)) for a, b in found)
+
+
+def test_objects_are_deleted(start, tmp_path):
+    """What retention and trims take goes from the objects too: whole ones, while the server runs and after a kill
+    before it had deleted them; what is left is read by the server and by those who need none."""
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    server = start("--tier-dir", str(objects), *FLAGS, "--s3-compact-records-threshold", "200")
+    rnd = random.Random(4)
+    c = Binary(server.port("binary"))
+    c.log_create(b"ks")
+    want = {b"a": [], b"b": []}
+
+    def append(n):
+        for log, rows in want.items():
+            part = records(rnd, n, len(rows))
+            first = c.log_append(b"ks", log, part)["first"]
+            rows += [(first + i, t, nonce, data) for i, (data, nonce, t) in enumerate(part)]
+        until(lambda: all(beginnings(objects, log.decode())[-1:] and beginnings(objects, log.decode())[-1][1] ==
+                          len(rows) for log, rows in want.items()), "all records in objects")
+    for _ in range(10):  # each an object
+        append(300)
+    moved(server, objects, 6000)
+    assert metric(server, "varve_tier_deleted_objects_total") == 0
+    assert len(beginnings(objects, "a")) > 5
+    bytes_before = sum(p.stat().st_size for p in names(objects))
+    c.log_trim(b"ks", b"a", 2000)
+
+    def deleted():
+        spans = beginnings(objects, "a")
+        return 1000 < spans[0][0] <= 2000 < spans[0][1] + 300
+    until(deleted, "objects that go with their records")
+    until(lambda: metric(server, "varve_tier_deleted_objects_total") > 0, "that to be counted")
+    spans = beginnings(objects, "a")
+    assert spans[-1][1] == 3000 and all(x[1] + 1 == y[0] for x, y in zip(spans, spans[1:]))
+    same_everywhere(c, b"a", want[b"a"][1999:], rnd)
+    # Who reads the objects alone sees a log that begins there.
+    url = f"dir://{objects}/ks/"
+    read = subprocess.run([VARVE, "log", "read", url + "a", "--json", "--limit", "1"], capture_output=True, check=True)
+    assert json.loads(read.stdout)["offset"] == spans[0][0]
+    # Killed before anything is deleted: found again afterwards.
+    c.log_trim(b"ks", b"b", 2500)
+    server.restart()
+    c = Binary(server.port("binary"))
+    until(lambda: beginnings(objects, "b")[0][0] > 1500, "objects that go after a restart")
+    same_everywhere(c, b"b", want[b"b"][2499:], rnd)
+    same_everywhere(c, b"a", want[b"a"][1999:], rnd)
+    # Retention bounds the bucket: most of what was there is gone, and it goes on.
+    c.log_policy(b"ks", max_records=500)
+    for _ in range(6):
+        append(500)
+    for log in ("a", "b"):
+        until(lambda log=log: beginnings(objects, log)[0][0] > 4500, "retention in objects")
+    assert sum(p.stat().st_size for p in names(objects)) < bytes_before / 2
+    server.restart()
+    c = Binary(server.port("binary"))
+    for log, rows in want.items():
+        got = list(c.log_all(b"ks", log))
+        assert got == rows[-500:]
 
 
 def test_trimmed_and_erased(tiered):

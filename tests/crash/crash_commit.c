@@ -574,6 +574,8 @@ static void do_tier(struct run *r)
         logs_remember(&r->logs, &event);
     }
     CHECK(!e || e == ERR_INVALID || given_up(r, e), "tier: %s", err_name(e));
+    if (next(&r->rng) % 2)
+        logs_delete_moved(r->commit, &r->logs);
 }
 
 // Everything that can be read from below again has to be.

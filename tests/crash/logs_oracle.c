@@ -481,17 +481,24 @@ static const struct model_record *appended(const struct logs_history *h, int log
     return NULL;
 }
 
-enum err logs_tier_read(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
-                        struct buf *out, struct errmsg *msg)
+static int which_log(const struct log_name *name)
 {
-    const struct logs_history *h = arg;
     int log = 0;
     while (log < LOGS && !(slice_equal(name->keyspace, space_name(space_of(log))) &&
                            slice_equal(name->key, log_name(log).key)))
         log++;
     CHECK(log < LOGS, "the tier is asked for another log");
+    return log;
+}
+
+enum err logs_tier_read(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
+                        struct buf *out, struct errmsg *msg)
+{
+    const struct logs_history *h = arg;
+    int log = which_log(name);
     for (uint64_t at = first; at <= last; at++) {
-        const struct model_record *m = at < h->moved[log] ? appended(h, log, at) : NULL;
+        bool there = at >= h->deleted[log] && at < h->moved[log];
+        const struct model_record *m = there ? appended(h, log, at) : NULL;
         uint8_t bytes[RECORD_MAX], record[RECORD_MAX + RECORD_OVERHEAD];
         if (!m)
             return err_set(msg, ERR_MISSING, "record %" PRIu64 " is not in the tier", at);
@@ -529,6 +536,18 @@ bool logs_move(struct commit *c, struct logs_history *h, uint64_t *rng, int log,
     CHECK(logged ? before >= m->tiered : before <= m->tiered,
           "log %d: moved before %" PRIu64 ", was %" PRIu64, log, before, m->tiered);
     return logged;
+}
+
+void logs_delete_moved(struct commit *c, struct logs_history *h)
+{
+    struct tier_due due[LOGS];
+    struct tier_looking k = {.trims = due, .trim_max = LOGS};
+    commit_tier_due(c, &k);
+    for (size_t i = 0; i < k.trim_count; i++) {
+        int log = which_log(&(struct log_name){slice_of(due[i].keyspace, due[i].keyspace_size),
+                                               slice_of(due[i].key, due[i].key_size)});
+        h->deleted[log] = due[i].gone > h->deleted[log] ? due[i].gone : h->deleted[log];
+    }
 }
 
 // ---- retention

@@ -90,6 +90,7 @@ struct logs_history {
     // The tier's objects, which are durable at once: each log's records before this, also those
     // that were cut since.
     uint64_t moved[LOGS];
+    uint64_t deleted[LOGS]; // and of those, before this offset, deleted since
 };
 
 struct os_sim;
@@ -139,6 +140,9 @@ enum err logs_tier_read(void *arg, const struct log_name *name, uint64_t first, 
 // Moves records to the tier, and says so. True: there is an event. *e is what that ended with.
 bool logs_move(struct commit *c, struct logs_history *h, uint64_t *rng, int log,
                struct log_event *event, enum err *e);
+
+// Deletes from the tier what it may of records that are gone.
+void logs_delete_moved(struct commit *c, struct logs_history *h);
 
 // Runs retention, and makes events of what it took out, in the order of their sequences; returns
 // how many. With `sim` it must have taken out all that the policies ask for,

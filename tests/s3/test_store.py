@@ -133,7 +133,7 @@ def test_many_at_once(store):
 def test_the_probe_finds_all_kept(store):
     r = store.call("probe")
     assert (r.e, r.n, r.text) == ("OK", 63, "")
-    assert store.names("varve-probe") == []
+    assert store.names("~varve-probe") == []
 
 
 def test_sums_go_with_copies(rgw, open_tool):

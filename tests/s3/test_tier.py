@@ -3,7 +3,9 @@ when it cannot. The server's client is that of tests/blackbox."""
 import importlib.util
 import random
 import re
+import threading
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -134,6 +136,126 @@ def test_a_start_while_s3_is_away(tiny, start):
     until(lambda: stored(tiny.objects) == 500, "it to begin when S3 is back")
     server.restart()
     check(blackbox.Binary(server.port("binary")), want)
+
+
+@pytest.mark.parametrize("match", ["/bad/data_", "/bad/epoch_"])
+def test_one_object_that_fails(tiny, start, match):
+    """Objects of one log cannot be read, or it cannot be claimed: the others are moved, and it when that is over."""
+    rnd = random.Random(5)
+    command = "GET" if "data" in match else "PUT"
+    bad = tiny.fail("status", lambda r: r.command == command and match in r.path, (500, "InternalError"), times=10**9)
+    server = start(*flags(tiny.endpoint), *SOON)
+    client = blackbox.Binary(server.port("binary"))
+    client.log_create(b"ks")
+    want = {log: [] for log in (b"a", b"bad", b"c", b"d")}
+    for log, rows in want.items():
+        append(client, log, rows, rnd)
+    until(lambda: metric(server, "varve_tier_failures_total") > 0, "the bad one to fail")
+    for turn in range(2, 4):  # beside it, again and again
+        for log in (b"a", b"c", b"d"):
+            append(client, log, want[log], rnd)
+        until(lambda: metric(server, "varve_tier_compared_records_total") >= turn * 1500, "the others to be moved")
+    assert bad.struck and metric(server, "varve_tier_waiting_bytes") > 0
+    assert metric(server, "varve_tier_compared_records_total") == 4500
+    tiny.faults.clear()
+    until(lambda: metric(server, "varve_tier_compared_records_total") == 5000, "the bad one to be moved")
+    until(lambda: metric(server, "varve_tier_waiting_bytes") == 0, "nothing to wait")
+    server.restart()
+    check(blackbox.Binary(server.port("binary")), want)
+    assert metric(server, "varve_tier_fenced") == 0
+
+
+def page(server, log, limit=60):
+    """The status of an old page, and Retry-After."""
+    try:
+        with urllib.request.urlopen(f"{server.http}/v1/logs/ks/{log}?start=offset:1&page_size=1", timeout=limit) as r:
+            return r.status, None, r.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.headers.get("Retry-After"), e.read().decode()
+
+
+def test_reading_while_s3_hangs(tiny, start):
+    """Old pages are for now not to be had, and say so; what is in the data directory is, though it is cold."""
+    rnd = random.Random(6)
+    server = start(*flags(tiny.endpoint), *SOON, "--tier-local-bytes", "0", "--storage-read-threads", "4")
+    client = blackbox.Binary(server.port("binary"))
+    client.log_create(b"ks")
+    want = {b"%d" % i: [] for i in range(8)}
+    for log, rows in want.items():
+        append(client, log, rows, rnd)
+    for i in range(50):
+        client.set(b"key %d" % i, b"value %d" % i)
+    until(lambda: stored(tiny.objects) == 4000, "all records on S3")
+
+    def dropped():
+        client.set(b"tick", b"")  # each checkpoint wants something to write
+        return metric(server, "varve_tier_dropped_total") >= 8 * 3
+    until(dropped, "bytes that go from here")
+    server.restart()
+    hang = tiny.fail("hang", lambda r: r.command in ("GET", "HEAD", "PUT"), 3600, times=10**9)
+    answers, threads = {}, []
+    for i in range(8):
+        threads.append(threading.Thread(target=lambda i=i: answers.update({i: page(server, i)}), daemon=True))
+        threads[-1].start()
+    until(lambda: hang.struck > 0, "a read that hangs")
+    client = blackbox.Binary(server.port("binary"))
+    before = metric(server, "varve_cold_waits_total")
+    for i in range(50):
+        assert client.get(b"key %d" % i) == b"value %d" % i
+    assert metric(server, "varve_cold_waits_total") > before  # they were read from disk
+    # Those that read from S3 wait still: these did not wait for them.
+    assert sum(t.is_alive() for t in threads) >= 1 and metric(server, "varve_tier_away") == 0
+    for t in threads:
+        t.join(120)
+    assert {status for status, _, _ in answers.values()} == {503}
+    assert all(int(after) >= 1 and "ask again later" in text for _, after, text in answers.values())
+    assert metric(server, "varve_tier_away") == 1
+    refused, struck = metric(server, "varve_tier_refused_total"), hang.struck
+    for i in range(40):
+        assert page(server, i % 8)[0] == 503
+    with pytest.raises(blackbox.Refused, match="ask again later"):
+        client.log_read(b"ks", b"0", "offset", 1, size=1)
+    assert metric(server, "varve_tier_refused_total") >= refused + 30
+    assert hang.struck - struck < 20  # one now and then, and the mover
+    tiny.faults.clear()
+    until(lambda: page(server, 0)[0] == 200, "S3 to be tried again")
+    assert metric(server, "varve_tier_away") == 0
+    check(client, want)
+
+
+def test_pages_in_a_row(tiny, start):
+    """A client who pages through old records gets each object once."""
+    rnd = random.Random(7)
+    server = start(*flags(tiny.endpoint), *SOON, "--tier-local-bytes", "0", "--tier-min-bytes", "1m")
+    client = blackbox.Binary(server.port("binary"))
+    client.log_create(b"ks")
+    want = {b"a": [], b"b": []}
+    for _ in range(8):
+        for log, rows in want.items():
+            part = [(rnd.randbytes(2000), len(rows) + i, 5000) for i in range(500)]
+            first = client.log_append(b"ks", log, part)["first"]
+            rows += [(first + i, t, nonce, data) for i, (data, nonce, t) in enumerate(part)]
+    until(lambda: stored(tiny.objects) == 8000, "all records on S3")
+
+    def dropped():
+        client.set(b"tick", b"")
+        return metric(server, "varve_tier_dropped_total") >= 2 * 8000000 / 32768 * 0.9
+    until(dropped, "bytes that go from here")
+    server.restart()
+    client = blackbox.Binary(server.port("binary"))
+    objects = sum(1 for name in tiny.objects if "/data_" in name)
+    tiny.log.clear()
+    at = {log: client.log_read(b"ks", log, "first", size=20) for log in want}
+    for log in want:
+        assert at[log]["records"] == want[log][:20]
+    for n in range(20, 4000, 20):  # two clients, in turn
+        for log in want:
+            at[log] = client.log_read(b"ks", log, "offset", n + 1, size=20)
+            assert at[log]["records"] == want[log][n:n + 20]
+    gets = [path for command, path, query, _ in tiny.log if command == "GET" and "/data_" in path]
+    lists = [query for command, _, query, _ in tiny.log if command == "GET" and "list-type" in query]
+    reads = metric(server, "varve_tier_reads_total")
+    assert reads >= 400 and len(gets) <= objects + 2 and len(lists) <= 3 * objects
 
 
 def test_what_it_says(tiny, start):

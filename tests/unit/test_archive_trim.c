@@ -150,14 +150,14 @@ static void nothing_there(void **state)
 {
     struct object_store *s = fake_object_new();
     struct archive_writer *w = writer(s, NULL);
-    bool due = true;
-    assert_ok(archive_trim_due(s, &world_log, 100, &due, NULL));
-    assert_false(due);
+    uint64_t next = 0;
+    assert_ok(archive_trim_due(s, &world_log, 100, &next, NULL));
+    assert_true(next == UINT64_MAX);
     struct archive_trim t = trim(w, 100);
     assert_true(t.first == 1 && t.deleted == 0 && !t.more);
     assert_ok(world_append(w, &world_log, "a", 1, NONCE_NONE, NULL));
-    assert_ok(archive_trim_due(s, &world_log, 100, &due, NULL));
-    assert_false(due); // the only object stays
+    assert_ok(archive_trim_due(s, &world_log, 100, &next, NULL));
+    assert_int_equal(next, 2); // the only object stays
     archive_writer_free(w);
     object_close(s);
 }
@@ -168,19 +168,19 @@ static void many(void **state)
     struct object_store *s = fake_object_new();
     struct archive_writer *w = writer(s, &two);
     unsigned calls = 0;
-    bool due;
+    uint64_t next;
     for (unsigned i = 0; i < 5000; i++)
         assert_ok(world_append(w, &world_log, "a", 2, NONCE_NONE, NULL));
     struct archive_trim t;
     do {
-        assert_ok(archive_trim_due(s, &world_log, 4001, &due, NULL));
-        assert_true(due);
+        assert_ok(archive_trim_due(s, &world_log, 4001, &next, NULL));
+        assert_int_equal(next, 0);
         t = trim(w, 4001);
         assert_true(t.deleted > 0 && t.deleted <= 256);
         calls++;
     } while (t.more);
-    assert_ok(archive_trim_due(s, &world_log, 4001, &due, NULL));
-    assert_false(due);
+    assert_ok(archive_trim_due(s, &world_log, 4002, &next, NULL));
+    assert_int_equal(next, 4003);
     assert_int_equal(t.first, 4001);
     assert_int_equal(world_count(s, DIR "/data_"), 3000);
     assert_true(calls >= 8 && calls < 12);
@@ -405,9 +405,9 @@ static void late_data(void **state)
     data_full_name(DIR, &p.t.v[0].name, full);
     fake_object_set(s, full, slice_str("anything"));
     assert_run(s, 9, 22);
-    bool due;
-    assert_ok(archive_trim_due(s, &world_log, 9, &due, NULL));
-    assert_true(due);
+    uint64_t next;
+    assert_ok(archive_trim_due(s, &world_log, 9, &next, NULL));
+    assert_int_equal(next, 0);
     struct archive_trim t = trim(w, 9);
     assert_true(t.deleted == 1 && t.first == 9);
     assert_int_equal(world_count(s, full), 0);

@@ -42,6 +42,7 @@ struct fix {
     // What stands for a tier of objects: records as they were moved, by offset.
     struct buf moved[MOVED];
     uint64_t moved_end, tier_reads;
+    uint64_t deleted_to, deletions; // what was moved before this offset was deleted
 };
 
 static const struct log_name name = {{(const uint8_t *)"ks", 2}, {(const uint8_t *)"a/b\0c", 5}};
@@ -345,17 +346,37 @@ static enum err read_moved(void *arg, const struct log_name *n, uint64_t first, 
     return ERR_OK;
 }
 
+// What is gone goes from the objects too.
+static void delete_moved(struct fix *f, const struct tier_due *d)
+{
+    assert_true(d->gone > 1 && d->tiered > 1);
+    for (uint64_t o = f->deleted_to; o < d->gone; o++)
+        buf_release(&f->moved[o]);
+    f->deletions += d->gone > f->deleted_to;
+    f->deleted_to = d->gone > f->deleted_to ? d->gone : f->deleted_to;
+    commit_tier_trimmed(f->c, &name, d->gone + 1 + random_below(f, 20));
+}
+
 // Moves what is due: all that is durable from the log's mark on.
 static void move_some(struct fix *f)
 {
     struct errmsg msg = {0};
-    struct tier_due due[2];
+    struct tier_due due[2], trims[1];
+    struct tier_looking k = {.min_bytes = 1 + random_below(f, 100000),
+                             .max_age_ms = 3600000,
+                             .moves = due,
+                             .move_max = 2,
+                             .trims = trims,
+                             .trim_max = 1};
     struct log_page page;
     struct record r;
     uint64_t dep;
     if (random_below(f, 2))
         assert_int_equal(commit_flush(f->c), ERR_OK);
-    if (!commit_tier_due(f->c, 1 + random_below(f, 100000), 3600000, due, 2))
+    commit_tier_due(f->c, &k);
+    if (k.trim_count)
+        delete_moved(f, &trims[0]);
+    if (!k.move_count)
         return;
     struct log_query q = {.name = name,
                           .from = {.start = LOG_START_OFFSET, .offset = due[0].tiered},
@@ -447,7 +468,7 @@ static void run_model(struct fix *f)
             check_below(f);
     }
     if (f->tiered)
-        assert_true(gone > 0 && f->tier_reads > 0);
+        assert_true(gone > 0 && f->tier_reads > 0 && f->deletions > 5);
 }
 
 static void test_model(void **state)

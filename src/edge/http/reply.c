@@ -195,6 +195,7 @@ void reply_err(struct request *rq, enum err e, const struct errmsg *msg)
         break;
     case ERR_FULL:
     case ERR_AGAIN:
+    case ERR_AWAY:
     case ERR_NO_MEMORY:
     case ERR_CLOSED:
         reply_error(rq, 503, text, "Retry-After: 1\r\n");
