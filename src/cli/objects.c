@@ -46,7 +46,10 @@ static enum err take_names(struct objects *o, char *path, struct errmsg *msg)
         *key++ = 0;
     char *keyspace = key ? strrchr(path, '/') : NULL;
     if (!keyspace)
-        return err_set(msg, ERR_INVALID, "a keyspace and a key are wanted at its end");
+        return err_set(
+            msg, ERR_INVALID,
+            "a keyspace and a key are wanted at its end: s3://BUCKET/PREFIX/KEYSPACE/KEY or "
+            "dir:///PATH/PREFIX/KEYSPACE/KEY");
     *keyspace++ = 0;
     enum err e = name_decode(slice_str(keyspace), true, &o->names);
     size_t n = buf_len(&o->names);
@@ -71,6 +74,8 @@ static enum err open_store(struct objects *o, bool s3, char *path, const struct 
                                      .prefix = prefix};
     if (s3) {
         char *rest = strchr(path, '/');
+        if (rest == path || !*path)
+            return err_set(msg, ERR_INVALID, "it names no bucket: s3://BUCKET/PREFIX/KEYSPACE/KEY");
         if (rest)
             *rest++ = 0;
         if (rest && strlen(rest) > OBJECT_NAME_MAX)

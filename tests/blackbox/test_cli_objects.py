@@ -60,7 +60,12 @@ def test_reads_objects(log):
 
 def test_says_what_is_wrong(log, tmp_path):
     folder, url = log
-    assert run("log", "read", url + "x") == ""  # a log that does not exist
+    assert "there is no log ks/a%2Fbx" in run("log", "read", url + "x", code=1)
+    assert run("log", "read", url, "--from", "offset:99") == ""  # but nothing to show of one that does
+    assert "names no bucket" in run("log", "read", "s3:///ks/key", code=2)
+    assert "s3://BUCKET/" in run("log", "read", "s3://bucket/key", code=2)
+    for place in ("offset:x", "when:1", "timestamp:99999999999999999999", "nonce:-1", f"nonce:{1 << 128}"):
+        assert "is not a place in a log" in run("log", "read", url, "--start", place, code=2)
     assert "no log" in run("log", "meta", url + "x", code=1)
     assert "keyspace and a key" in run("log", "read", "dir:///only", code=2)
     assert "percent-encode" in run("log", "read", url.replace("%2F", "%2f"), code=2)
