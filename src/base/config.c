@@ -1,4 +1,4 @@
-// Configuration: one catalogue (base/config.h), three ways in.
+// Configuration: catalogues of keys (base/config.h), three ways in.
 #include "base/config.h"
 #include "base/assert.h"
 #include "base/ini.h"
@@ -14,31 +14,23 @@
 
 #define NAME_MAX_BYTES 64 // of a key's spelled name, "section.key" and the like, with its NUL
 
-enum kind { KIND_TEXT, KIND_COUNT, KIND_SIZE, KIND_TIME, KIND_CHOICE };
-
-struct key {
-    const char *section, *name;
-    enum kind kind;
-    const char *initial;
-    uint64_t min, max;
-    const char *help;
-};
-
-static const struct key keys[] = {
-#define X(section, key, kind, def, min, max, help) \
-    {#section, #key, KIND_##kind, def, min, max, help},
-    VARVE_CONFIG(X)
-#undef X
-};
+static const struct config_key server_keys[] = {VARVE_CONFIG(CONFIG_ROW)};
+const struct config_catalogue config_server = {server_keys, CONFIG_COUNT};
 
 #define X(section, key, kind, def, min, max, help) \
     _Static_assert(sizeof "VARVE_" #section "_" #key <= NAME_MAX_BYTES, "name too long: " #key);
 VARVE_CONFIG(X)
 #undef X
 
+struct value {
+    char *text; // as given
+    uint64_t number;
+    unsigned line; // of the file that set it, 0 for none
+};
+
 struct config {
-    char *text[CONFIG_COUNT]; // as given
-    uint64_t number[CONFIG_COUNT];
+    const struct config_catalogue *of;
+    struct value v[];
 };
 
 // Suffixes from the largest unit down; a plain number is in the unit of factor `plain`.
@@ -53,18 +45,20 @@ static const struct unit time_units[] = {{"d", 86400000000u}, {"h", 3600000000u}
                                          {"s", 1000000},      {"ms", 1000},       {"", 1000},
                                          {"us", 1},           {NULL, 0}};
 
-static const struct unit *units_of(enum kind kind)
+static const struct unit *units_of(enum config_kind kind)
 {
-    return kind == KIND_SIZE ? size_units : kind == KIND_TIME ? time_units : count_units;
+    return kind == CONFIG_KIND_SIZE   ? size_units
+           : kind == CONFIG_KIND_TIME ? time_units
+                                      : count_units;
 }
 
 // What a number of this kind looks like, for errors.
-static const char *shape_of(enum kind kind)
+static const char *shape_of(enum config_kind kind)
 {
     switch (kind) {
-    case KIND_SIZE:
+    case CONFIG_KIND_SIZE:
         return "a number of bytes, or of k, m or g (\"64k\")";
-    case KIND_TIME:
+    case CONFIG_KIND_TIME:
         return "a number of milliseconds, or of us, ms, s, m, h or d (\"5s\")";
     default:
         return "a number";
@@ -92,11 +86,6 @@ static enum err parse_number(const char *text, const struct unit *units, uint64_
     return ERR_INVALID;
 }
 
-enum err config_size(const char *text, uint64_t *bytes)
-{
-    return parse_number(text, size_units, bytes);
-}
-
 // In the largest unit that divides it.
 static void format_number(uint64_t v, const struct unit *units, char *text, size_t cap)
 {
@@ -106,7 +95,7 @@ static void format_number(uint64_t v, const struct unit *units, char *text, size
 }
 
 // The range of a number as a person would write it.
-static void format_range(const struct key *k, char *text, size_t cap)
+static void format_range(const struct config_key *k, char *text, size_t cap)
 {
     char min[32], max[32];
     format_number(k->min, units_of(k->kind), min, sizeof min);
@@ -115,12 +104,12 @@ static void format_range(const struct key *k, char *text, size_t cap)
 }
 
 // Bytes of a CHOICE's help that list its values, "a|b|c".
-static size_t choices_length(const struct key *k)
+static size_t choices_length(const struct config_key *k)
 {
     return strcspn(k->help, ":");
 }
 
-static bool is_choice(const struct key *k, const char *text)
+static bool is_choice(const struct config_key *k, const char *text)
 {
     const char *at = k->help, *end = at + choices_length(k);
     while (at < end) {
@@ -132,11 +121,13 @@ static bool is_choice(const struct key *k, const char *text)
     return false;
 }
 
-struct config *config_new(void)
+struct config *config_new(const struct config_catalogue *catalogue)
 {
-    struct config *c = calloc(1, sizeof *c);
-    for (enum config_id id = 0; c && id < CONFIG_COUNT; id++) {
-        enum err e = config_set(c, id, keys[id].initial, "default", NULL);
+    struct config *c = calloc(1, sizeof *c + catalogue->n * sizeof *c->v);
+    if (c)
+        c->of = catalogue;
+    for (size_t id = 0; c && id < catalogue->n; id++) {
+        enum err e = config_set(c, id, catalogue->keys[id].initial, "default", NULL);
         VERIFY(e == ERR_OK || e == ERR_NO_MEMORY);
         if (e != ERR_OK) {
             config_free(c);
@@ -150,27 +141,33 @@ void config_free(struct config *c)
 {
     if (!c)
         return;
-    for (size_t i = 0; i < CONFIG_COUNT; i++)
-        free(c->text[i]);
+    for (size_t i = 0; i < c->of->n; i++)
+        free(c->v[i].text);
     free(c);
 }
 
+static const struct config_key *key_of(const struct config *c, size_t id)
+{
+    VERIFY(id < c->of->n);
+    return &c->of->keys[id];
+}
+
 // Checks `text` against the key's kind and range; *number is set for the kinds that have one.
-static enum err check(const struct key *k, const char *text, uint64_t *number, const char *where,
-                      struct errmsg *msg)
+static enum err check(const struct config_key *k, const char *text, uint64_t *number,
+                      const char *where, struct errmsg *msg)
 {
     char range[80];
     enum err e;
     *number = 0;
     switch (k->kind) {
-    case KIND_TEXT:
+    case CONFIG_KIND_TEXT:
         if (!*text && *k->initial)
             return err_set(msg, ERR_INVALID, "%s: %s.%s is empty", where, k->section, k->name);
         if (strlen(text) >= LIMIT_PATH)
             return err_set(msg, ERR_TOO_BIG, "%s: %s.%s is longer than %u bytes", where, k->section,
                            k->name, LIMIT_PATH - 1);
         return ERR_OK;
-    case KIND_CHOICE:
+    case CONFIG_KIND_CHOICE:
         if (!is_choice(k, text))
             return err_set(msg, ERR_INVALID, "%s: %s.%s: \"%s\" is not one of %.*s", where,
                            k->section, k->name, text, (int)choices_length(k), k->help);
@@ -188,47 +185,46 @@ static enum err check(const struct key *k, const char *text, uint64_t *number, c
     }
 }
 
-enum err config_set(struct config *c, enum config_id id, const char *text, const char *where,
+enum err config_set(struct config *c, size_t id, const char *text, const char *where,
                     struct errmsg *msg)
 {
-    VERIFY((unsigned)id < CONFIG_COUNT);
     uint64_t number;
-    enum err e = check(&keys[id], text, &number, where, msg);
+    enum err e = check(key_of(c, id), text, &number, where, msg);
     if (e != ERR_OK)
         return e;
     char *copy = strdup(text);
     if (!copy)
         return err_set(msg, ERR_NO_MEMORY, "%s: out of memory", where);
-    free(c->text[id]);
-    c->text[id] = copy;
-    c->number[id] = number;
+    free(c->v[id].text);
+    c->v[id].text = copy;
+    c->v[id].number = number;
     return ERR_OK;
 }
 
-const char *config_text(const struct config *c, enum config_id id)
+const char *config_text(const struct config *c, size_t id)
 {
-    VERIFY((unsigned)id < CONFIG_COUNT);
-    return c->text[id];
+    (void)key_of(c, id);
+    return c->v[id].text;
 }
 
-uint64_t config_number(const struct config *c, enum config_id id)
+uint64_t config_number(const struct config *c, size_t id)
 {
-    VERIFY((unsigned)id < CONFIG_COUNT && keys[id].kind != KIND_TEXT &&
-           keys[id].kind != KIND_CHOICE);
-    return c->number[id];
+    (void)key_of(c, id);
+    return c->v[id].number;
 }
 
-bool config_is(const struct config *c, enum config_id id, const char *value)
+bool config_is(const struct config *c, size_t id, const char *value)
 {
-    VERIFY((unsigned)id < CONFIG_COUNT && keys[id].kind == KIND_CHOICE &&
-           is_choice(&keys[id], value)); // or the code would wait for a value that cannot be
-    return strcmp(c->text[id], value) == 0;
+    const struct config_key *k = key_of(c, id);
+    VERIFY(k->kind == CONFIG_KIND_CHOICE &&
+           is_choice(k, value)); // or the code would wait for a value that cannot be
+    return strcmp(c->v[id].text, value) == 0;
 }
 
 // How a key is spelled in each place.
 enum spelling { IN_FILE, IN_FLAG, IN_ENV };
 
-static void spell(const struct key *k, enum spelling how, char name[static NAME_MAX_BYTES])
+static void spell(const struct config_key *k, enum spelling how, char name[static NAME_MAX_BYTES])
 {
     if (how == IN_FILE)
         (void)snprintf(name, NAME_MAX_BYTES, "%s.%s", k->section, k->name);
@@ -245,22 +241,30 @@ static void spell(const struct key *k, enum spelling how, char name[static NAME_
             *c = '-';
 }
 
-static bool find(const char *name, enum spelling how, enum config_id *id)
+static bool find(const struct config_catalogue *of, const char *name, enum spelling how, size_t *id)
 {
     char spelled[NAME_MAX_BYTES];
-    for (enum config_id i = 0; i < CONFIG_COUNT; i++) {
-        spell(&keys[i], how, spelled);
-        if (strcmp(name, spelled) == 0) {
-            *id = i;
+    for (*id = 0; *id < of->n; ++*id) {
+        spell(&of->keys[*id], how, spelled);
+        if (strcmp(name, spelled) == 0)
             return true;
-        }
     }
     return false;
 }
 
 bool config_find_flag(const char *flag, enum config_id *id)
 {
-    return find(flag, IN_FLAG, id);
+    size_t found;
+    bool is = find(&config_server, flag, IN_FLAG, &found);
+    *id = is ? (enum config_id)found : *id;
+    return is;
+}
+
+size_t config_id(const struct config *c, const char *name)
+{
+    size_t id;
+    VERIFY(find(c->of, name, IN_FILE, &id));
+    return id;
 }
 
 // Edit distance (Levenshtein) without regard to case; too long a name is far from everything.
@@ -297,16 +301,16 @@ static const char *last_part(const char *name, enum spelling how)
 
 // "unknown key X", with the nearest key there is if one is near: by its whole name, or by its last
 // part alone under another section.
-static enum err unknown_key(const char *name, enum spelling how, const char *where,
-                            struct errmsg *msg)
+static enum err unknown_key(const struct config *c, const char *name, enum spelling how,
+                            const char *where, struct errmsg *msg)
 {
     const char *last = last_part(name, how);
     size_t best = strlen(last) / 3 + 1;
     char near[NAME_MAX_BYTES] = "";
-    for (size_t i = 0; i < CONFIG_COUNT; i++) {
+    for (size_t i = 0; i < c->of->n; i++) {
         char spelled[NAME_MAX_BYTES];
-        spell(&keys[i], how, spelled);
-        size_t whole = distance(name, spelled), part = distance(last, keys[i].name) + 1;
+        spell(&c->of->keys[i], how, spelled);
+        size_t whole = distance(name, spelled), part = distance(last, c->of->keys[i].name) + 1;
         size_t d = whole < part ? whole : part;
         if (d < best) {
             best = d;
@@ -319,31 +323,34 @@ static enum err unknown_key(const char *name, enum spelling how, const char *whe
                    near);
 }
 
-// A file being read.
-struct load {
-    struct config *config;
-    unsigned seen[CONFIG_COUNT]; // line that set it, 0 for none
-};
+enum err config_load_key(struct config *c, const struct ini_key *key, size_t *id,
+                         struct errmsg *msg)
+{
+    char full[2 * NAME_MAX_BYTES];
+    size_t found;
+    (void)snprintf(full, sizeof full, "%s.%s", key->section, key->name);
+    if (!find(c->of, full, IN_FILE, &found))
+        return unknown_key(c, full, IN_FILE, key->where, msg);
+    unsigned *line = &c->v[found].line;
+    if (*line)
+        return err_set(msg, ERR_INVALID, "%s: %s is set on line %u already", key->where, full,
+                       *line);
+    *line = key->line;
+    if (id)
+        *id = found;
+    return config_set(c, found, key->value, key->where, msg);
+}
 
 static enum err load_key(void *arg, const struct ini_key *key, struct errmsg *msg)
 {
-    struct load *l = arg;
-    char full[2 * NAME_MAX_BYTES];
-    (void)snprintf(full, sizeof full, "%s.%s", key->section, key->name);
-    enum config_id id;
-    if (!find(full, IN_FILE, &id))
-        return unknown_key(full, IN_FILE, key->where, msg);
-    if (l->seen[id])
-        return err_set(msg, ERR_INVALID, "%s: %s is set on line %u already", key->where, full,
-                       l->seen[id]);
-    l->seen[id] = key->line;
-    return config_set(l->config, id, key->value, key->where, msg);
+    return config_load_key(arg, key, NULL, msg);
 }
 
 enum err config_load_file(struct config *c, const char *path, struct errmsg *msg)
 {
-    struct load l = {.config = c};
-    return ini_read(path, load_key, &l, msg);
+    for (size_t i = 0; i < c->of->n; i++)
+        c->v[i].line = 0;
+    return ini_read(path, load_key, c, msg);
 }
 
 static bool starts_with(const char *s, const char *prefix)
@@ -351,19 +358,19 @@ static bool starts_with(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-enum err config_load_env(struct config *c, struct errmsg *msg)
+enum err config_load_env(struct config *c, const char *prefix, struct errmsg *msg)
 {
     for (char **e = environ; e && *e; e++) {
         const char *entry = *e, *equals = strchr(entry, '=');
         // The last three are for the test suite, the benchmarks and the command line.
-        if (!equals || !starts_with(entry, "VARVE_") || starts_with(entry, "VARVE_TEST_") ||
+        if (!equals || !starts_with(entry, prefix) || starts_with(entry, "VARVE_TEST_") ||
             starts_with(entry, "VARVE_BENCH_") || starts_with(entry, "VARVE_SERVER="))
             continue;
         char name[2 * NAME_MAX_BYTES];
         (void)snprintf(name, sizeof name, "%.*s", (int)(equals - entry), entry);
-        enum config_id id;
-        if (!find(name, IN_ENV, &id))
-            return unknown_key(name, IN_ENV, "environment", msg);
+        size_t id;
+        if (!find(c->of, name, IN_ENV, &id))
+            return unknown_key(c, name, IN_ENV, "environment", msg);
         enum err result = config_set(c, id, equals + 1, name, msg);
         if (result != ERR_OK)
             return result;
@@ -376,7 +383,7 @@ enum err config_help(void *file)
     FILE *f = file;
     const char *section = "";
     for (size_t i = 0; i < CONFIG_COUNT; i++) {
-        const struct key *k = &keys[i];
+        const struct config_key *k = &server_keys[i];
         char flag[NAME_MAX_BYTES], env[NAME_MAX_BYTES], range[80];
         spell(k, IN_FLAG, flag);
         spell(k, IN_ENV, env);
@@ -384,7 +391,7 @@ enum err config_help(void *file)
             (void)fprintf(f, "%s[%s]\n", *section ? "\n" : "", k->section);
         section = k->section;
         (void)fprintf(f, "# %s", k->help);
-        if (k->kind != KIND_TEXT && k->kind != KIND_CHOICE) {
+        if (k->kind != CONFIG_KIND_TEXT && k->kind != CONFIG_KIND_CHOICE) {
             format_range(k, range, sizeof range);
             (void)fprintf(f, " (%s)", range);
         }

@@ -22,7 +22,6 @@ enum {
     WAIT_MS = 50,  // and how long they are waited for
     EVENTS = 1000, // served between two batches
 };
-#define FEEDS_DEFAULT 100000u // logs remembered, as archive's max_cached_keys
 
 enum err bridge_fail(struct bridge *b, enum err e, const struct errmsg *why)
 {
@@ -62,9 +61,9 @@ static enum err check_names(const struct bridge_config *c, int partitions, struc
 static enum err start(struct bridge *b, struct errmsg *msg)
 {
     int partitions = 0;
-    uint64_t seed, max = b->config.number[BRIDGE_s3_max_cached_keys];
+    uint64_t seed;
     os_random(b->os, &seed, sizeof seed);
-    feeds_init(&b->feeds, max ? max : FEEDS_DEFAULT, seed);
+    feeds_init(&b->feeds, b->config.number[BRIDGE_s3_max_cached_keys], seed);
     enum err e = *b->config.text[BRIDGE_bridge_server]
                      ? sink_server_open(&b->sink, &b->config, msg)
                      : sink_objects_open(&b->sink, &b->config, b->os, msg);

@@ -1,62 +1,12 @@
 #include "bridge/config.h"
-#include "base/config.h"
 #include "base/ini.h"
-#include "base/limits.h"
 #include "base/log.h"
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum kind { KIND_TEXT, KIND_COUNT, KIND_SIZE, KIND_BOOL };
-
-struct key {
-    const char *section, *name;
-    enum kind kind;
-    uint64_t min, max;
-};
-
-static const struct key keys[] = {
-#define X(section, key, kind, min, max) {#section, #key, KIND_##kind, min, max},
-    BRIDGE_CONFIG(X)
-#undef X
-};
+static const struct config_key keys[] = {BRIDGE_CONFIG(CONFIG_ROW)};
+static const struct config_catalogue catalogue = {keys, BRIDGE_KEYS};
 
 // ---- a key
-
-static enum err set_number(const struct key *k, const struct ini_key *in, uint64_t *n,
-                           struct errmsg *msg)
-{
-    u128 wide = 0;
-    enum err e = ERR_OK;
-    if (k->kind == KIND_SIZE)
-        e = config_size(in->value, n);
-    else if (!u128_parse(slice_str(in->value), &wide))
-        e = ERR_INVALID;
-    else if (wide > UINT64_MAX)
-        e = ERR_OVERFLOW;
-    else
-        *n = (uint64_t)wide;
-    if (e == ERR_INVALID)
-        return err_set(msg, e, "%s: %s.%s: \"%s\" is not a number%s", in->where, k->section,
-                       k->name, in->value,
-                       k->kind == KIND_SIZE ? " of bytes, or of k, m or g" : "");
-    if (e || *n < k->min || *n > k->max)
-        return err_set(msg, ERR_INVALID,
-                       "%s: %s.%s: %s is out of the range %" PRIu64 " to %" PRIu64, in->where,
-                       k->section, k->name, in->value, k->min, k->max);
-    return ERR_OK;
-}
-
-static enum err set_bool(const struct key *k, const struct ini_key *in, uint64_t *n,
-                         struct errmsg *msg)
-{
-    *n = !strcmp(in->value, "true");
-    if (!*n && strcmp(in->value, "false") != 0)
-        return err_set(msg, ERR_INVALID, "%s: %s.%s: \"%s\" is neither true nor false", in->where,
-                       k->section, k->name, in->value);
-    return ERR_OK;
-}
 
 static enum err parse(struct bridge_config *c, enum bridge_key id, const char *value,
                       struct errmsg *msg)
@@ -70,48 +20,9 @@ static enum err parse(struct bridge_config *c, enum bridge_key id, const char *v
         return parser_number(&c->nonce, value, msg);
     case BRIDGE_parser_timestamp_parser:
         return parser_number(&c->timestamp, value, msg);
-    case BRIDGE_bridge_on_bad_record:
-        c->on_bad = !strcmp(value, "skip")          ? BAD_SKIP
-                    : !strcmp(value, "dead_letter") ? BAD_DEAD_LETTER
-                                                    : BAD_STOP;
-        if (c->on_bad == BAD_STOP && strcmp(value, "stop") != 0)
-            return err_set(msg, ERR_INVALID, "\"%s\" is not one of stop|skip|dead_letter", value);
-        return ERR_OK;
-    case BRIDGE_bridge_on_tombstone:
-        c->skip_tombstones = !strcmp(value, "skip");
-        if (!c->skip_tombstones && strcmp(value, "keep") != 0)
-            return err_set(msg, ERR_INVALID, "\"%s\" is not one of keep|skip", value);
-        return ERR_OK;
     default:
         return ERR_OK;
     }
-}
-
-static enum err set(struct bridge_config *c, enum bridge_key id, const struct ini_key *in,
-                    struct errmsg *msg)
-{
-    const struct key *k = &keys[id];
-    struct errmsg why = {""};
-    if (c->line[id])
-        return err_set(msg, ERR_INVALID, "%s: %s.%s is set on line %u already", in->where,
-                       k->section, k->name, c->line[id]);
-    if (strlen(in->value) >= LIMIT_PATH)
-        return err_set(msg, ERR_TOO_BIG, "%s: %s.%s is longer than %u bytes", in->where, k->section,
-                       k->name, LIMIT_PATH - 1);
-    enum err e = k->kind == KIND_BOOL   ? set_bool(k, in, &c->number[id], msg)
-                 : k->kind != KIND_TEXT ? set_number(k, in, &c->number[id], msg)
-                                        : ERR_OK;
-    if (e)
-        return e;
-    if (parse(c, id, in->value, &why))
-        return err_set(msg, ERR_INVALID, "%s: %s.%s: %s", in->where, k->section, k->name, why.text);
-    char *copy = strdup(in->value);
-    if (!copy)
-        return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    free(c->text[id]);
-    c->text[id] = copy;
-    c->line[id] = in->line;
-    return ERR_OK;
 }
 
 // A key of librdkafka's.
@@ -130,23 +41,33 @@ static enum err set_kafka(struct bridge_config *c, const struct ini_key *in, str
     return err_set(msg, ERR_INVALID, "%s: %s", in->where, why);
 }
 
+// Those of [kafka] that are ours; the others are librdkafka's.
+static bool is_ours(const struct ini_key *in)
+{
+    for (enum bridge_key id = 0; id < BRIDGE_KEYS; id++)
+        if (!strcmp(in->section, keys[id].section) &&
+            (strcmp(in->section, "kafka") != 0 || !strcmp(in->name, keys[id].name)))
+            return true;
+    return false;
+}
+
 static enum err load_key(void *arg, const struct ini_key *in, struct errmsg *msg)
 {
     struct bridge_config *c = arg;
-    bool known = false;
-    for (enum bridge_key id = 0; id < BRIDGE_KEYS; id++) {
-        bool same = !strcmp(in->section, keys[id].section);
-        known |= same;
-        if (same && !strcmp(in->name, keys[id].name))
-            return set(c, id, in, msg);
+    struct errmsg why = {""};
+    size_t id;
+    if (is_ours(in)) {
+        enum err e = config_load_key(c->keys, in, &id, msg);
+        if (!e && parse(c, (enum bridge_key)id, in->value, &why))
+            e = err_set(msg, ERR_INVALID, "%s: %s.%s: %s", in->where, in->section, in->name,
+                        why.text);
+        return e;
     }
     if (!strcmp(in->section, "kafka"))
         return set_kafka(c, in, msg);
-    if (!known)
-        return err_set(msg, ERR_INVALID,
-                       "%s: unknown section [%s]; there are s3, batcher, kafka, parser and bridge",
-                       in->where, in->section);
-    return err_set(msg, ERR_INVALID, "%s: unknown key \"%s.%s\"", in->where, in->section, in->name);
+    return err_set(msg, ERR_INVALID,
+                   "%s: unknown section [%s]; there are s3, batcher, kafka, parser and bridge",
+                   in->where, in->section);
 }
 
 // ---- the whole
@@ -222,15 +143,18 @@ static enum err check(const struct bridge_config *c, const char *path, struct er
 enum err bridge_config_load(struct bridge_config *c, const char *path, struct errmsg *msg)
 {
     char why[300];
-    *c = (struct bridge_config){.kafka = rd_kafka_conf_new()};
-    c->number[BRIDGE_s3_use_default_credentials] = 1;
-    c->number[BRIDGE_kafka_offset_commit_interval_seconds] = 60;
-    for (size_t i = 0; i < BRIDGE_KEYS; i++) {
-        c->text[i] = strdup("");
-        if (!c->text[i])
-            return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    }
+    *c = (struct bridge_config){.keys = config_new(&catalogue), .kafka = rd_kafka_conf_new()};
+    if (!c->keys)
+        return err_set(msg, ERR_NO_MEMORY, "out of memory");
     enum err e = ini_read(path, load_key, c, msg);
+    for (size_t i = 0; i < BRIDGE_KEYS; i++) {
+        c->text[i] = config_text(c->keys, i);
+        c->number[i] = config_number(c->keys, i);
+    }
+    c->skip_tombstones = config_is(c->keys, BRIDGE_bridge_on_tombstone, "skip");
+    c->on_bad = config_is(c->keys, BRIDGE_bridge_on_bad_record, "skip")          ? BAD_SKIP
+                : config_is(c->keys, BRIDGE_bridge_on_bad_record, "dead_letter") ? BAD_DEAD_LETTER
+                                                                                 : BAD_STOP;
     if (!e && (rd_kafka_conf_set(c->kafka, "enable.auto.commit", "false", why, sizeof why) ||
                rd_kafka_conf_set(c->kafka, "enable.auto.offset.store", "true", why, sizeof why)))
         e = err_set(msg, ERR_INVALID, "%s: %s", path, why);
@@ -239,8 +163,7 @@ enum err bridge_config_load(struct bridge_config *c, const char *path, struct er
 
 void bridge_config_release(struct bridge_config *c)
 {
-    for (size_t i = 0; i < BRIDGE_KEYS; i++)
-        free(c->text[i]);
+    config_free(c->keys);
     if (c->kafka)
         rd_kafka_conf_destroy(c->kafka);
     *c = (struct bridge_config){0};

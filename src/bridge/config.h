@@ -9,62 +9,44 @@
 #define VARVE_BRIDGE_CONFIG_H
 
 #include "archive/batcher.h"
+#include "base/config.h"
 #include "bridge/parse.h"
 #include <librdkafka/rdkafka.h>
 
 enum bad_policy { BAD_STOP, BAD_SKIP, BAD_DEAD_LETTER };
 
-// X(section, key, kind, minimum, maximum): kinds are TEXT, COUNT, SIZE (bytes; k m g), BOOL. Zero
-// or "" is "not set". default_page_size is for klstore's readers; nobody looks at it here.
-#define BRIDGE_CONFIG(X)                                                 \
-    X(s3, object_prefix, TEXT, 0, 0)                                     \
-    X(s3, bucket_name, TEXT, 0, 0)                                       \
-    X(s3, endpoint, TEXT, 0, 0)                                          \
-    X(s3, region, TEXT, 0, 0)                                            \
-    X(s3, path_style, BOOL, 0, 0)                                        \
-    X(s3, use_default_credentials, BOOL, 0, 0)                           \
-    X(s3, access_key, TEXT, 0, 0)                                        \
-    X(s3, secret_key, TEXT, 0, 0)                                        \
-    X(s3, security_token, TEXT, 0, 0)                                    \
-    X(s3, session_token, TEXT, 0, 0)                                     \
-    X(s3, profile, TEXT, 0, 0)                                           \
-    X(s3, default_page_size, COUNT, 1, 1000000)                          \
-    X(s3, max_cached_keys, COUNT, 1, 100000000)                          \
-    X(s3, compact_records_threshold, COUNT, 1, 1000000000)               \
-    X(s3, compact_size_threshold, SIZE, 1, 1073741824)                   \
-    X(s3, compact_objects_threshold, COUNT, 2, 1000000)                  \
-    X(batcher, writer_thread_count, COUNT, 1, 64)                        \
-    X(batcher, writer_thread_queue_capacity, COUNT, 1, 1000000000000)    \
-    X(batcher, batch_check_interval_millis, COUNT, 1, 3600000)           \
-    X(batcher, batch_flush_interval_millis, COUNT, 1, 86400000)          \
-    X(batcher, batch_flush_record_count_threshold, COUNT, 1, UINT64_MAX) \
-    X(batcher, batch_flush_size_threshold, SIZE, 1, UINT64_MAX)          \
-    X(kafka, topic, TEXT, 0, 0)                                          \
-    X(kafka, offset_commit_interval_seconds, COUNT, 1, 86400)            \
-    X(parser, keyspace_parser, TEXT, 0, 0)                               \
-    X(parser, key_parser, TEXT, 0, 0)                                    \
-    X(parser, nonce_parser, TEXT, 0, 0)                                  \
-    X(parser, timestamp_parser, TEXT, 0, 0)                              \
-    X(bridge, directory, TEXT, 0, 0)                                     \
-    X(bridge, server, TEXT, 0, 0)                                        \
-    X(bridge, on_bad_record, TEXT, 0, 0)                                 \
-    X(bridge, dead_letter_topic, TEXT, 0, 0)                             \
-    X(bridge, on_tombstone, TEXT, 0, 0)                                  \
-    X(bridge, metrics_file, TEXT, 0, 0)                                  \
-    X(bridge, queue_bytes, SIZE, 65536, 1099511627776)                   \
-    X(bridge, memory_bytes, SIZE, 65536, 1099511627776)
+// As in base/config.h. "" and 0 of those of [bridge], [kafka] and [parser] are "not set".
+#define BRIDGE_CONFIG(X)                                                                        \
+    CONFIG_S3(X)                                                                                \
+    CONFIG_BATCHER(X)                                                                           \
+    X(kafka, topic, TEXT, "", 0, 0, "where records come from")                                  \
+    X(kafka, offset_commit_interval_seconds, COUNT, "60", 1, 86400,                             \
+      "how often all is stored and committed")                                                  \
+    X(parser, keyspace_parser, TEXT, "", 0, 0, "of a record's keyspace")                        \
+    X(parser, key_parser, TEXT, "", 0, 0, "of its key")                                         \
+    X(parser, nonce_parser, TEXT, "", 0, 0, "of its nonce; none: None")                         \
+    X(parser, timestamp_parser, TEXT, "", 0, 0, "of its time; none: None")                      \
+    X(bridge, directory, TEXT, "", 0, 0, "objects go there, not to S3")                         \
+    X(bridge, server, TEXT, "", 0, 0, "records go to this server")                              \
+    X(bridge, on_bad_record, CHOICE, "stop", 0, 0, "stop|skip|dead_letter: what becomes of it") \
+    X(bridge, dead_letter_topic, TEXT, "", 0, 0, "for dead_letter")                             \
+    X(bridge, on_tombstone, CHOICE, "keep", 0, 0, "keep|skip: records without a value")         \
+    X(bridge, metrics_file, TEXT, "", 0, 0, "counters are written there")                       \
+    X(bridge, queue_bytes, SIZE, "64m", 65536, 1099511627776,                                   \
+      "queued for a writing thread at most")                                                    \
+    X(bridge, memory_bytes, SIZE, "256m", 65536, 1099511627776, "in its batches at most")
 
 enum bridge_key {
-#define X(section, key, kind, min, max) BRIDGE_##section##_##key,
+#define X(section, key, kind, initial, min, max, help) BRIDGE_##section##_##key,
     BRIDGE_CONFIG(X)
 #undef X
         BRIDGE_KEYS
 };
 
 struct bridge_config {
-    char *text[BRIDGE_KEYS];      // never NULL once loaded
-    uint64_t number[BRIDGE_KEYS]; // COUNT, SIZE; BOOL: 0, 1
-    unsigned line[BRIDGE_KEYS];   // 0: not set
+    struct config *keys;
+    const char *text[BRIDGE_KEYS]; // of `keys`, once loaded
+    uint64_t number[BRIDGE_KEYS];  // COUNT, SIZE
     struct parser keyspace, key, nonce, timestamp;
     enum bad_policy on_bad;
     bool skip_tombstones;

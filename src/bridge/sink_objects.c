@@ -1,6 +1,8 @@
 // Records into objects, through the batching writer.
 #include "archive/name.h"
+#include "archive/settings.h"
 #include "bridge/sink.h"
+#include "object/settings.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -141,21 +143,11 @@ static const struct sink_ops ops = {.check = check,
 static enum err open_store(struct objects *s, const struct bridge_config *c, struct errmsg *msg)
 {
     const char *dir = c->text[BRIDGE_bridge_directory];
-    const struct object_options o = {
-        .os = s->os,
-        .kind = *dir ? OBJECT_DIRECTORY : OBJECT_S3,
-        .prefix = c->text[BRIDGE_s3_object_prefix],
-        .dir = dir,
-        .s3 = {.bucket = c->text[BRIDGE_s3_bucket_name],
-               .endpoint = c->text[BRIDGE_s3_endpoint],
-               .region = c->text[BRIDGE_s3_region],
-               .path_style = c->number[BRIDGE_s3_path_style] != 0,
-               .use_default_credentials = c->number[BRIDGE_s3_use_default_credentials] != 0,
-               .access_key = c->text[BRIDGE_s3_access_key],
-               .secret_key = c->text[BRIDGE_s3_secret_key],
-               .security_token = c->text[BRIDGE_s3_security_token],
-               .session_token = c->text[BRIDGE_s3_session_token],
-               .profile = c->text[BRIDGE_s3_profile]}};
+    const struct object_options o = {.os = s->os,
+                                     .kind = *dir ? OBJECT_DIRECTORY : OBJECT_S3,
+                                     .prefix = c->text[BRIDGE_s3_object_prefix],
+                                     .dir = dir,
+                                     .s3 = object_s3_settings(c->keys)};
     enum err e = object_open(&s->store, &o, msg);
     struct object_guarantees g = {0};
     if (!e)
@@ -179,21 +171,10 @@ enum err sink_objects_open(struct sink **out, const struct bridge_config *c, str
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
     s->base.ops = &ops;
     s->os = os;
-    s->archive = (struct archive_options){
-        .compact_records_threshold = c->number[BRIDGE_s3_compact_records_threshold],
-        .compact_size_threshold = c->number[BRIDGE_s3_compact_size_threshold],
-        .compact_objects_threshold = c->number[BRIDGE_s3_compact_objects_threshold],
-        .max_cached_keys = c->number[BRIDGE_s3_max_cached_keys]};
-    const uint64_t *n = c->number;
-    s->batching = (struct archive_batcher_options){
-        .writer_thread_count = (unsigned)n[BRIDGE_batcher_writer_thread_count],
-        .writer_thread_queue_capacity = n[BRIDGE_batcher_writer_thread_queue_capacity],
-        .batch_check_interval_millis = n[BRIDGE_batcher_batch_check_interval_millis],
-        .batch_flush_interval_millis = n[BRIDGE_batcher_batch_flush_interval_millis],
-        .batch_flush_record_count_threshold = n[BRIDGE_batcher_batch_flush_record_count_threshold],
-        .batch_flush_size_threshold = n[BRIDGE_batcher_batch_flush_size_threshold],
-        .queue_bytes = n[BRIDGE_bridge_queue_bytes],
-        .memory_bytes = n[BRIDGE_bridge_memory_bytes]};
+    s->archive = archive_settings(c->keys);
+    s->batching = archive_batcher_settings(c->keys);
+    s->batching.queue_bytes = c->number[BRIDGE_bridge_queue_bytes];
+    s->batching.memory_bytes = c->number[BRIDGE_bridge_memory_bytes];
     enum err e = open_store(s, c, msg);
     e = e ? e : archive_batcher_new(&s->batcher, s->store, os, &s->archive, &s->batching, msg);
     if (e)

@@ -148,10 +148,16 @@ static int read_objects(struct reader *r, const char *operand, const struct obje
         return command_fail(r->c, e == ERR_INVALID ? CLI_USAGE : CLI_FAILED, "%s: %s", operand,
                             msg.text);
     buf_init(&r->text, LINE_BYTES);
+    uint64_t wanted = r->left;
+    struct archive_meta meta;
     e = read_pages(r, &o, &msg);
+    bool is_none = !e && wanted && r->left == wanted; // nothing at all: perhaps a wrong name
+    e = is_none ? archive_key_meta(o.reader, &o.log, &meta, &msg) : e;
     buf_release(&r->text);
     objects_close(&o);
-    return e ? command_fail(r->c, CLI_FAILED, "%s: %s", operand, msg.text) : CLI_OK;
+    return e ? command_fail(r->c, is_none && e == ERR_MISSING ? CLI_NO : CLI_FAILED, "%s: %s",
+                            operand, msg.text)
+             : CLI_OK;
 }
 
 // ---- tails

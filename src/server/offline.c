@@ -24,10 +24,10 @@ static void on_fatal(void *arg, const char *what)
 // The config a server started in the same environment would have, but for the directory.
 static enum err load_config(struct config **config, const char *dir, struct errmsg *msg)
 {
-    *config = config_new();
+    *config = config_new(&config_server);
     if (!*config)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    enum err e = config_load_env(*config, msg);
+    enum err e = config_load_env(*config, "VARVE_", msg);
     e = e ? e : config_set(*config, CONFIG_server_data, dir, "--data", msg);
     if (e)
         config_free(*config);

@@ -10,6 +10,8 @@
 // objects' own. Standard output has the lines a script waits for; everything else goes to the log
 // on standard error.
 #include "server/serve.h"
+#include "archive/settings.h"
+#include "object/settings.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/os.h"
@@ -146,23 +148,8 @@ enum err serve_tier(const struct config *c, struct os *os, struct tier **t, stru
                     .prefix = config_text(c, CONFIG_s3_object_prefix),
                     .dir = dir,
                     .retry_ms = TIER_RETRY_MS,
-                    .s3 = {.bucket = bucket,
-                           .endpoint = config_text(c, CONFIG_s3_endpoint),
-                           .region = config_text(c, CONFIG_s3_region),
-                           .path_style = config_is(c, CONFIG_s3_path_style, "true"),
-                           .use_default_credentials =
-                               config_is(c, CONFIG_s3_use_default_credentials, "true"),
-                           .access_key = config_text(c, CONFIG_s3_access_key),
-                           .secret_key = config_text(c, CONFIG_s3_secret_key),
-                           .security_token = config_text(c, CONFIG_s3_security_token),
-                           .session_token = config_text(c, CONFIG_s3_session_token),
-                           .profile = config_text(c, CONFIG_s3_profile)}},
-        .archive = {.compact_records_threshold =
-                        config_number(c, CONFIG_s3_compact_records_threshold),
-                    .compact_size_threshold = config_number(c, CONFIG_s3_compact_size_threshold),
-                    .compact_objects_threshold =
-                        config_number(c, CONFIG_s3_compact_objects_threshold),
-                    .max_cached_keys = config_number(c, CONFIG_s3_max_cached_keys)},
+                    .s3 = object_s3_settings(c)},
+        .archive = archive_settings(c),
         .min_bytes = config_number(c, CONFIG_tier_min_bytes),
         .max_age_ms = config_number(c, CONFIG_tier_max_age) / 1000,
         .interval_ms = config_number(c, CONFIG_tier_interval) / 1000,
@@ -423,7 +410,7 @@ static enum err load_config(struct config *c, int argc, char **argv, struct errm
 {
     enum err e;
     for (int pass = 0; pass < 2; pass++) {
-        if (pass == 1 && (e = config_load_env(c, msg)))
+        if (pass == 1 && (e = config_load_env(c, "VARVE_", msg)))
             return e;
         for (int i = 1; i < argc; i++) {
             enum config_id id;
@@ -467,7 +454,7 @@ int serve_main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
             return help();
-    struct config *config = config_new();
+    struct config *config = config_new(&config_server);
     if (!config)
         return EXIT_BROKEN;
     int status = EXIT_USAGE;

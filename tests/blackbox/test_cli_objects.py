@@ -88,7 +88,12 @@ def test_trims_objects(tmp_path):
 
 def test_says_what_is_wrong(log, tmp_path):
     folder, url = log
-    assert run("log", "read", url + "x") == ""  # a log that does not exist
+    assert "there is no log ks/a%2Fbx" in run("log", "read", url + "x", code=1)
+    assert run("log", "read", url, "--from", "offset:99") == ""  # but nothing to show of one that does
+    assert "names no bucket" in run("log", "read", "s3:///ks/key", code=2)
+    assert "s3://BUCKET/" in run("log", "read", "s3://bucket/key", code=2)
+    for place in ("offset:x", "when:1", "timestamp:99999999999999999999", "nonce:-1", f"nonce:{1 << 128}"):
+        assert "is not a place in a log" in run("log", "read", url, "--start", place, code=2)
     assert "no log" in run("log", "meta", url + "x", code=1)
     assert "keyspace and a key" in run("log", "read", "dir:///only", code=2)
     assert "percent-encode" in run("log", "read", url.replace("%2F", "%2f"), code=2)
@@ -111,3 +116,27 @@ def test_how_to_reach_s3(tmp_path):
     assert "VARVE_S3_PATH_STYLE" in run("log", "read", url, env={"VARVE_S3_PATH_STYLE": "x"}, code=2)
     assert "127.0.0.1" in run("log", "read", url, "--config", str(conf), env={"VARVE_S3_REGION": "eu-1"},
                               code=3, limit=120)
+
+
+def test_one_table_of_keys(tmp_path):
+    """What is wrong in [s3] or [batcher] is said in the same words by the server, the bridge and the command line."""
+    conf = tmp_path / "some.ini"
+    tellers = {"serve": ["serve", "--config", str(conf)], "bridge": ["bridge", "--config", str(conf)],
+               "read": ["log", "read", "s3://bucket/ks/key", "--config", str(conf)]}
+    for line, want in (("bucket_nam = b", 'unknown key "s3.bucket_nam" (did you mean "s3.bucket_name"?)'),
+                       ("path_style = yes", 's3.path_style: "yes" is not one of false|true'),
+                       ("region = ", "s3.region is empty"),
+                       ("compact_size_threshold = 1t", 's3.compact_size_threshold: "1t" is not a number of bytes, or of '
+                                                       'k, m or g ("64k")'),
+                       ("max_cached_keys = 0", "s3.max_cached_keys: 0 is out of the range 1 to 100000000"),
+                       ("profile = a\nprofile = b", "s3.profile is set on line 2 already"),
+                       ("endpoint", "neither [section] nor key = value")):
+        conf.write_text(f"[s3]\n{line}\n")
+        at = 2 + line.count("\n")
+        for who, words in tellers.items():
+            said = run(*words, code=2)
+            assert f"{conf}:{at}: {want}\n" in said, (who, said)
+    conf.write_text("[batcher]\nwriter_thread_count = 65\n")
+    want = f"{conf}:2: batcher.writer_thread_count: 65 is out of the range 1 to 64\n"
+    assert want in run(*tellers["bridge"], code=2)
+    assert 'VARVE_S3_REGIO' in run("log", "read", "s3://bucket/ks/key", env={"VARVE_S3_REGIO": "x"}, code=2)

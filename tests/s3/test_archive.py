@@ -86,3 +86,33 @@ def test_two_writers(tiny):
     assert first.returncode == 1 and "fenced" in rest[-1]
     stored = 3 * (5 + len(rest) - 1)
     assert read(tiny) == numbers("a", 0, stored) + numbers("b", 0, 60)
+
+
+def said(s3, url=URL, code=3, **env):
+    """What `varve log read` says on the way out."""
+    keys = {"VARVE_S3_ACCESS_KEY": "test", "VARVE_S3_SECRET_KEY": "testtest", "VARVE_S3_ENDPOINT": s3.endpoint}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "VARVE_S3_"))}
+    r = subprocess.run([VARVE, "log", "read", url, "--path-style"], capture_output=True, text=True, timeout=120,
+                       env={**clean, "HOME": "/nowhere", "AWS_EC2_METADATA_DISABLED": "true",
+                            **{k: v for k, v in {**keys, **env}.items() if v is not None}})
+    assert r.returncode == code, r.stderr
+    return r.stderr
+
+
+def test_says_what_is_wrong(tiny):
+    """Whatever keeps the command line from a log on S3 is named, with what to do."""
+    assert write(tiny, "a", 0, 20, 5)[0] == 0
+    assert "there is no log ks/none" in said(tiny, "s3://varve/some/prefix/ks/none", code=1)
+    assert "there is no log none/key" in said(tiny, "s3://varve/some/prefix/none/key", code=1)
+    assert "create the bucket" in said(tiny, "s3://nobucket/ks/key")
+    assert "check access_key" in said(tiny, VARVE_S3_ACCESS_KEY="nobody")
+    assert "check secret_key" in said(tiny, VARVE_S3_SECRET_KEY="wrong")
+    assert "one is not set" in said(tiny, VARVE_S3_SECRET_KEY=None, code=2)
+    assert "no keys: looked at" in said(tiny, VARVE_S3_ACCESS_KEY=None, VARVE_S3_SECRET_KEY=None)
+    assert "neither http nor https" in said(tiny, VARVE_S3_ENDPOINT="ftp://x", code=2)
+    assert "check endpoint" in said(tiny, VARVE_S3_ENDPOINT="http://127.0.0.1:1")
+    tiny.clock_offset = 7200  # learnt from its answers
+    assert read(tiny) == numbers("a", 0, 20)
+    tiny.clock_offset = 0
+    tiny.is_html = True
+    assert "S3" in said(tiny)

@@ -86,8 +86,8 @@ static void klstores_example(void **state)
         fail_msg("%s", msg.text);
     assert_string_equal(c.text[BRIDGE_s3_endpoint], "http://localhost:4566");
     assert_string_equal(c.text[BRIDGE_s3_profile], "test");
-    assert_int_equal(c.number[BRIDGE_s3_path_style], 1);
-    assert_int_equal(c.number[BRIDGE_s3_use_default_credentials], 0);
+    assert_string_equal(c.text[BRIDGE_s3_path_style], "true");
+    assert_string_equal(c.text[BRIDGE_s3_use_default_credentials], "false");
     assert_int_equal(c.number[BRIDGE_s3_compact_records_threshold], 100);
     assert_int_equal(c.number[BRIDGE_batcher_writer_thread_queue_capacity], 4096);
     assert_int_equal(c.number[BRIDGE_kafka_offset_commit_interval_seconds], 60);
@@ -115,7 +115,7 @@ static void defaults(void **state)
     struct bridge_config c;
     struct errmsg msg = {""};
     assert_ok(load(&c, LEAST "[bridge]\ndirectory = d\n", &msg));
-    assert_int_equal(c.number[BRIDGE_s3_use_default_credentials], 1);
+    assert_string_equal(c.text[BRIDGE_s3_use_default_credentials], "true");
     assert_int_equal(c.number[BRIDGE_kafka_offset_commit_interval_seconds], 60);
     assert_int_equal(c.nonce.source, PARSE_NONE);
     assert_int_equal(c.timestamp.source, PARSE_NONE);
@@ -150,15 +150,18 @@ static void refused(const char *text, const char *want)
 static void errors_name_the_line(void **state)
 {
     refused("[s3]\nbucket = b\n", ":2: unknown key \"s3.bucket\"");
+    refused("[batcher]\nwriter_threads_count = 2\n",
+            ":2: unknown key \"batcher.writer_threads_count\" (did you mean "
+            "\"batcher.writer_thread_count\"?)");
     refused("[s4]\nbucket = b\n",
             ":2: unknown section [s4]; there are s3, batcher, kafka, parser and bridge");
-    refused("[s3]\npath_style = yes\n", ":2: s3.path_style: \"yes\" is neither true nor false");
+    refused("[s3]\npath_style = yes\n", ":2: s3.path_style: \"yes\" is not one of false|true");
     refused("[batcher]\nwriter_thread_count = two\n",
             ":2: batcher.writer_thread_count: \"two\" is not a number");
     refused("[batcher]\nwriter_thread_count = 65\n",
             ":2: batcher.writer_thread_count: 65 is out of the range 1 to 64");
     refused("[s3]\ncompact_size_threshold = 1t\n", ":2: s3.compact_size_threshold: \"1t\" is not a "
-                                                   "number of bytes, or of k, m or g");
+                                                   "number of bytes, or of k, m or g (\"64k\")");
     refused("[kafka]\n\ntopic = a\ntopic = b\n", ":4: kafka.topic is set on line 3 already");
     refused("[kafka]\ngroup.idd = a\n", ":2: No such configuration property: \"group.idd\"");
     refused("[kafka]\nauto.offset.reset = never\n",

@@ -30,7 +30,7 @@ static void write_conf(const char *text, size_t n)
 
 static struct config *new_config(void)
 {
-    struct config *c = config_new();
+    struct config *c = config_new(&config_server);
     assert_non_null(c);
     return c;
 }
@@ -236,19 +236,19 @@ static void environment(void **state)
     struct config *c = new_config();
     struct errmsg msg = {""};
     clearenv();
-    assert_ok(config_load_env(c, &msg));
+    assert_ok(config_load_env(c, "VARVE_", &msg));
     setenv("VARVE_SERVER_HTTP", "off", 1);
     setenv("VARVE_STORAGE_MAX_BLOCKS", "7", 1);
     setenv("VARVE_TEST_SEED", "1", 1);
     setenv("VARVE_BENCH_ANYTHING", "1", 1);
     setenv("VARVE", "not ours", 1);
     setenv("PATH", "/bin", 1);
-    assert_ok(config_load_env(c, &msg));
+    assert_ok(config_load_env(c, "VARVE_", &msg));
     assert_string_equal(config_text(c, CONFIG_server_http), "off");
     assert_int_equal(config_number(c, CONFIG_storage_max_blocks), 7);
 
     setenv("VARVE_STORAGE_MAX_BLOCKS", "many", 1);
-    assert_err(config_load_env(c, &msg), ERR_INVALID);
+    assert_err(config_load_env(c, "VARVE_", &msg), ERR_INVALID);
     assert_string_equal(msg.text,
                         "VARVE_STORAGE_MAX_BLOCKS: storage.max_blocks: \"many\" is not a number");
     unsetenv("VARVE_STORAGE_MAX_BLOCKS");
@@ -263,14 +263,14 @@ static void environment(void **state)
     };
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         setenv(unknown[i][0], "1", 1);
-        assert_err(config_load_env(c, &msg), ERR_INVALID);
+        assert_err(config_load_env(c, "VARVE_", &msg), ERR_INVALID);
         assert_string_equal(msg.text, unknown[i][1]);
         unsetenv(unknown[i][0]);
     }
     char name[3000] = "VARVE_";
     memset(name + 6, 'X', sizeof name - 7);
     setenv(name, "1", 1);
-    assert_err(config_load_env(c, &msg), ERR_INVALID);
+    assert_err(config_load_env(c, "VARVE_", &msg), ERR_INVALID);
     config_free(c);
 }
 
