@@ -180,7 +180,7 @@ enum err name_decode(struct slice text, bool keyspace, struct buf *out)
 {
     size_t before = buf_len(out);
     char again[NAME_DIR_MAX];
-    enum err e = decode(text, out);
+    enum err e = text.n ? decode(text, out) : ERR_INVALID;
     if (!e) { // one form only
         struct slice raw = slice_of(buf_head(out) + before, buf_len(out) - before);
         e = name_encode(raw, keyspace, again, sizeof again, NULL);

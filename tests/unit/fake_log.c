@@ -132,7 +132,8 @@ enum err commit_keyspace_policy(struct commit *c, struct slice name, const struc
     *dep = fake_commit_seq(c);
     if (!k)
         return ERR_NO_KEYSPACE;
-    VERIFY(p->server_time == k->policy.server_time);
+    if (p->server_time != k->policy.server_time)
+        return err_set(msg, ERR_INVALID, "who gives the timestamps cannot be changed");
     k->policy = *p;
     *dep = fake_commit_bump(c);
     return ERR_OK;

@@ -129,6 +129,7 @@ static void hostile_names(void **state)
         buf_clear(&out);
     }
     assert_err(name_decode(slice_str("~writers"), true, &out), ERR_INVALID);
+    assert_err(name_decode(slice_of(NULL, 0), false, &out), ERR_INVALID);
     buf_release(&out);
     assert_err(name_encode(slice_str(""), true, text, sizeof text, &msg), ERR_INVALID);
     static uint8_t longest[OBJECT_PART_MAX + 1];
