@@ -26,6 +26,7 @@ def all_committed(kafka, topic, total):
     return lambda: sum(kafka.committed("g-" + topic, topic).values()) == total
 
 
+@pytest.mark.peers
 def test_records_arrive_and_are_committed(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 4)
     kafka.bulk(topic, 0, 4000)
@@ -128,6 +129,7 @@ def test_bad_records_are_skipped(kafka, topic, bridge, tmp_path):
     assert "varve_bridge_records_total 4\n" in metrics.read_text()
 
 
+@pytest.mark.peers
 def test_bad_records_become_dead_letters(kafka, topic, bridge, tmp_path):
     dead = kafka.topic(topic + "-dead", 1)
     b = bridge(**bad_topic(kafka, topic),

@@ -91,12 +91,9 @@ def check_logs(bucket, logs):
     assert stored(bucket) == sum(map(len, logs.values()))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["", "partition.assignment.strategy=cooperative-sticky"],
-                         ids=["example", "cooperative"])
-def test_the_package_index_by_klstores_example(kafka, topic, tmp_path, bucket, strategy):
+def by_klstores_example(kafka, topic, tmp_path, bucket, strategy, sections):
+    """Killed twice, then rebalanced with a second bridge."""
     kafka.topic(topic, PARTITIONS)
-    sections = packages()
     total = sum(len(records) for records in sections.values())
     parts = list(sections.items())
     third = len(parts) // 3
@@ -124,6 +121,22 @@ def test_the_package_index_by_klstores_example(kafka, topic, tmp_path, bucket, s
     for p, offset, _, value, _ in sorted(there, key=lambda r: r[:2]):
         logs["my_keyspace", str(p)].append((offset, value))
     check_logs(bucket, logs)
+
+
+COOPERATIVE = "partition.assignment.strategy=cooperative-sticky"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["", COOPERATIVE], ids=["example", "cooperative"])
+def test_the_package_index_by_klstores_example(kafka, topic, tmp_path, bucket, strategy):
+    by_klstores_example(kafka, topic, tmp_path, bucket, strategy, packages())
+
+
+@pytest.mark.slow  # of librdkafka's mock cluster the one above has more
+@pytest.mark.peers
+@pytest.mark.ceph
+def test_some_packages_by_klstores_example(kafka, topic, tmp_path, bucket):
+    by_klstores_example(kafka, topic, tmp_path, bucket, COOPERATIVE, packages(4000))
 
 
 @pytest.mark.slow
