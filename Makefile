@@ -44,8 +44,10 @@ test-s3: ## the object stores against Ceph's S3 gateway too (installs Ceph; skip
 	@tools/deps s3 || echo "test-s3: Ceph's packages cannot be installed: its tests are skipped" >&2
 	@tools/test s3
 
-test-kafka: ## the bridge against Apache Kafka from Maven Central, skipped loudly where that cannot be had
-	@tools/deps kafka
+test-kafka: ## the bridge between Apache Kafka (Maven Central) and Ceph's S3; installs both, says aloud what it cannot have
+	@tools/deps test
+	@tools/deps kafka || echo "test-kafka: Java and Maven cannot be installed" >&2
+	@tools/deps s3 || echo "test-kafka: Ceph's packages cannot be installed" >&2
 	@tools/build debug
 	@tools/test-kafka
 

@@ -81,7 +81,7 @@ class Gateway:
     """Ceph with its S3 gateway, as the tests start it."""
 
     def __init__(self, bench):
-        for name in ("radosgw", "ceph-mon", "ceph-mgr", "ceph-osd", "radosgw-admin", "uuidgen"):
+        for name in ("radosgw", "ceph-mon", "ceph-osd", "radosgw-admin", "uuidgen"):
             program(name, "s3")
         self.place = bench.path("ceph")
         self.tool = ROOT / "tests" / "s3" / "rgw"

@@ -236,6 +236,7 @@ static enum err merge(struct archive_writer *w, struct log *l, struct errmsg *ms
         if (!e) {
             l->prior = merged.first;
             e = parts_delete(w, l, &p.listing, &merged, &fences, msg);
+            os_crash_point("archive_merge_deleted");
         }
         if (!e)
             l->fences = fences;
@@ -257,6 +258,7 @@ enum err log_compact(struct archive_writer *w, struct log *l, struct errmsg *msg
     if (!e && complete) {
         if (merged || ++l->complete >= WATERMARK_EVERY)
             e = log_put_watermark(w, l, l->batch_first, msg);
+        os_crash_point("archive_watermark");
         if (!e)
             begin_batch(l);
     }

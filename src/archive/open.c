@@ -202,7 +202,8 @@ static enum err check_claim(struct archive_writer *w, const struct log *l, const
 static void finish_one(struct sweep *s)
 {
     struct log *l = s->logs[s->at++];
-    s->e = s->t.e ? s->t.e : check_claim(s->w, l, &s->t, s->msg);
+    s->e = s->t.e ? err_set(s->msg, s->t.e, "%s", s->t.wrong.text)
+                  : check_claim(s->w, l, &s->t, s->msg);
     if (!s->e)
         s->e = load_once(s->w, l, &s->t, s->msg);
     s->loaded++;

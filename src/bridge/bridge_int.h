@@ -46,6 +46,7 @@ struct bridge {
     bool broken;
     bool cut_off;           // from Kafka, and it was said
     uint64_t complained_ns; // when it was said last
+    char reason[300];       // what librdkafka said last that tells why; ""
     uint64_t next_commit_ns;
     struct {
 #define X(name, help) uint64_t name;

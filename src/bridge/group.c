@@ -77,17 +77,15 @@ void group_commit(struct bridge *b)
         return;
     rd_kafka_topic_partition_list_t *list = to_commit(b);
     enum err e = list->cnt ? sink_flush(b->sink, &msg) : ERR_OK;
-    os_crash_point("bridge_flushed");
-    if (e) {
-        bridge_break(b, e, &msg);
-    } else if (list->cnt) {
+    if (!e && list->cnt) {
+        os_crash_point("bridge_flushed");
         e = letters_flush(b, &msg);
-        if (e)
-            bridge_break(b, e, &msg);
-        else
+        if (!e)
             send_offsets(b, list);
+        os_crash_point("bridge_committed");
     }
-    os_crash_point("bridge_committed");
+    if (e)
+        bridge_break(b, e, &msg);
     rd_kafka_topic_partition_list_destroy(list);
 }
 

@@ -79,10 +79,35 @@ static const char *advice(rd_kafka_resp_err_t code, enum err *e)
     }
 }
 
+// What may pass, and what to look at if it does not.
+static const char *suspicion(rd_kafka_resp_err_t code)
+{
+    switch (code) {
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+        return "correct bootstrap.servers";
+    case RD_KAFKA_RESP_ERR__SSL:
+        return "correct security.protocol and the keys that begin with ssl.";
+    case RD_KAFKA_RESP_ERR__BAD_MSG:
+        return "bootstrap.servers is not Kafka's address, or security.protocol is wrong";
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+        return "start the brokers, or correct bootstrap.servers and security.protocol";
+    default:
+        return "wait: it may pass";
+    }
+}
+
 // What passes by itself and happens all the time.
 static bool is_noise(rd_kafka_resp_err_t code)
 {
     return code == RD_KAFKA_RESP_ERR__PARTITION_EOF || code == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+// Only that nothing works, not why.
+static bool is_sum(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || code == RD_KAFKA_RESP_ERR__TIMED_OUT;
 }
 
 void kafka_trouble(struct bridge *b, rd_kafka_resp_err_t code, const char *text)
@@ -103,8 +128,11 @@ void kafka_trouble(struct bridge *b, rd_kafka_resp_err_t code, const char *text)
         return;
     b->cut_off = true;
     b->complained_ns = now;
-    log_event(LOG_WARN, "kafka_trouble", "error=%s text=%s", rd_kafka_err2name(code),
-              log_quote(text));
+    char whole[700];
+    snprintf(whole, sizeof whole, "%.300s%s%.300s", text, is_sum(code) && *b->reason ? ": " : "",
+             is_sum(code) ? b->reason : "");
+    log_event(LOG_WARN, "kafka_trouble", "error=%s text=%s remedy=%s", rd_kafka_err2name(code),
+              log_quote(whole), log_quote(suspicion(code)));
 }
 
 void kafka_fine(struct bridge *b)
@@ -112,16 +140,20 @@ void kafka_fine(struct bridge *b)
     if (b->cut_off)
         log_event(LOG_INFO, "kafka_back", "");
     b->cut_off = false;
+    b->reason[0] = 0;
 }
 
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *bridge)
 {
-    char text[300];
+    struct bridge *b = bridge;
+    char text[sizeof b->reason];
     rd_kafka_resp_err_t real = (rd_kafka_resp_err_t)code;
     snprintf(text, sizeof text, "%s", reason);
     if (real == RD_KAFKA_RESP_ERR__FATAL)
         rd_kafka_fatal_error(rk, text, sizeof text);
-    kafka_trouble(bridge, real, text);
+    kafka_trouble(b, real, text);
+    if (!is_sum(real))
+        snprintf(b->reason, sizeof b->reason, "%s", text);
 }
 
 // librdkafka's own log lines, from threads of its own.
@@ -155,7 +187,17 @@ enum err kafka_open(struct bridge *b, struct errmsg *msg)
     return ERR_OK;
 }
 
-// One look. ERR_AGAIN: not yet, `why` says why.
+// Events, of which there is none but errors before the subscription.
+static void serve(struct bridge *b)
+{
+    rd_kafka_message_t *m = rd_kafka_consumer_poll(b->consumer, 200);
+    if (!m)
+        return;
+    kafka_trouble(b, m->err, rd_kafka_message_errstr(m));
+    rd_kafka_message_destroy(m);
+}
+
+// One look. ERR_AGAIN: not yet, and it was said why.
 static enum err look(struct bridge *b, rd_kafka_topic_t *topic, int *partitions, struct errmsg *msg)
 {
     const struct rd_kafka_metadata *md = NULL;
@@ -171,8 +213,11 @@ static enum err look(struct bridge *b, rd_kafka_topic_t *topic, int *partitions,
         rd_kafka_metadata_destroy(md);
     if (!code && *partitions > 0)
         return ERR_OK;
+    serve(b); // why no broker answers comes as an event
     char text[300];
     snprintf(text, sizeof text, "%.200s: %s", asked, rd_kafka_err2str(code));
+    // A connection that failed meanwhile is no more than that none answers.
+    code = code == RD_KAFKA_RESP_ERR__TRANSPORT ? RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN : code;
     kafka_trouble(b, code ? code : RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, text);
     return b->e ? err_set(msg, b->e, "%s", b->why.text) : ERR_AGAIN;
 }
@@ -187,14 +232,7 @@ enum err kafka_find_topic(struct bridge *b, int *partitions, struct errmsg *msg)
     enum err e = ERR_AGAIN;
     while (e == ERR_AGAIN) {
         e = look(b, topic, partitions, msg);
-        rd_kafka_message_t *m = e == ERR_AGAIN ? rd_kafka_consumer_poll(b->consumer, 200) : NULL;
-        if (m) {
-            kafka_trouble(b, m->err, rd_kafka_message_errstr(m));
-            rd_kafka_message_destroy(m);
-        }
-        if (b->e)
-            e = err_set(msg, b->e, "%s", b->why.text);
-        else if (e == ERR_AGAIN && kafka_stop_asked())
+        if (e == ERR_AGAIN && kafka_stop_asked())
             e = ERR_CLOSED;
     }
     rd_kafka_topic_destroy(topic);

@@ -388,9 +388,11 @@ enum err credentials_get(struct credentials *c, const struct credentials_options
 {
     *c = (struct credentials){0};
     const char *access = text_or(o->access_key, ""), *secret = text_or(o->secret_key, "");
+    const char *token = text_or(o->token, "");
     if (*access || *secret)
-        return take(c, "access_key and secret_key", slice_str(access), slice_str(secret),
-                    slice_str(text_or(o->token, "")), msg);
+        return take(
+            c, *token ? "access_key, secret_key and session_token" : "access_key and secret_key",
+            slice_str(access), slice_str(secret), slice_str(token), msg);
     if (!o->use_default)
         return err_set(
             msg, ERR_DENIED,

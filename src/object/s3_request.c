@@ -277,7 +277,10 @@ static enum act judge_clock(struct s3_request *r)
         return GIVE_UP;
     r->clock_set = true;
     s->clock_offset_ms = offset;
-    log_event(LOG_WARN, "s3_clock", "ahead_s=%lld", (long long)(offset / 1000));
+    log_event(LOG_WARN, "s3_clock",
+              "ahead_s=%lld effect=\"requests carry the store's time\" remedy=\"set this machine's "
+              "clock\"",
+              (long long)(offset / 1000));
     return act;
 }
 

@@ -13,10 +13,15 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "s3"))
+
+import ceph  # noqa: E402
+from tiny_s3 import TinyS3  # noqa: E402
+
 BUILD = (HERE.parents[1] / os.environ.get("VARVE_TEST_BUILD", "build/debug")).resolve()
 VARVE, KAFKA_TOOL, LOG_TOOL = (str(BUILD / n) for n in
                                ("varve", "tests/kafka_tool", "tests/log_tool"))
 REAL = os.environ.get("VARVE_TEST_KAFKA")
+LOGIN = os.environ.get("VARVE_TEST_KAFKA_LOGIN")  # its listener that wants a login
 
 
 def hexed(b):
@@ -94,16 +99,18 @@ class Bridge:
             f"[{s}]\n" + "".join(f'{k}="{v}"\n' for k, v in keys.items())
             for s, keys in sections.items()))
         self.process = None
-        self.log = tmp / f"{name}.log"
+        self.log, self.begin = tmp / f"{name}.log", 0
 
     def start(self, **env):
         self.err = open(self.log, "ab")
+        self.begin = self.err.tell()
         self.process = subprocess.Popen([VARVE, "bridge", "--config", str(self.conf)],
                                         stderr=self.err, env={**os.environ, **self.env, **env})
         return self
 
     def said(self):
-        return self.log.read_text()
+        """Since it was started last."""
+        return self.log.read_bytes()[self.begin:].decode()
 
     def wait(self, seconds=60):
         try:
@@ -121,14 +128,14 @@ class Bridge:
         self.process.kill()
         return self.wait()
 
-    def until(self, what, seconds=60):
-        """Waits until `what` (a text that it says, or a function) holds."""
+    def until(self, what, seconds=60, every=0.05):
+        """Waits until `what` (a text that it says, or a function) holds, looking every so many seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if what in self.said() if isinstance(what, str) else what():
                 return self
             assert self.process.poll() is None, "the bridge ended:\n" + self.said()
-            time.sleep(0.05)
+            time.sleep(every)
         raise AssertionError(f"waited for {what}:\n" + self.said())
 
 
@@ -154,6 +161,33 @@ def read_log(directory, keyspace, key, backwards=False, page=1000, endpoint=None
         out.append((int(offset), int(timestamp), None if nonce == "-" else int(nonce),
                     unhexed(data)))
     return out
+
+
+class Bucket:
+    """The bucket of klstore's example, with its keys: `endpoint`, and `names()` of what is in it."""
+
+    def __init__(self, endpoint, names):
+        self.endpoint, self.names = endpoint, names
+
+
+@pytest.fixture(scope="session")
+def rgw():
+    with ceph.gateway("test") as (endpoint, client):
+        yield endpoint, client
+
+
+@pytest.fixture
+def bucket(request):
+    """Empty: in Ceph where that is asked for (VARVE_TEST_RGW=1), else in a small S3 in this process."""
+    if ceph.IS_ASKED_FOR:
+        endpoint, client = request.getfixturevalue("rgw")
+        ceph.fresh_bucket(client, "my-bucket")
+        yield Bucket(endpoint, lambda: list(ceph.names(client, "my-bucket")))
+        return
+    with TinyS3() as s3:
+        s3.buckets.add("my-bucket")
+        s3.keys, s3.tokens = {"test": "test"}, {"test": "test"}
+        yield Bucket(s3.endpoint, lambda: list(s3.objects))
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ def bodies(tmp_path, key, keyspace="ks"):
     return [data for _, _, _, data in read_log(tmp_path / "objects", keyspace, key)]
 
 
-def check_bulk(tmp_path, partitions, total):
+def check_bulk(tmp_path, partitions, total, endpoint=None):
     """Every log holds exactly its partition's records of a bulk, each once, in order."""
     for p in range(partitions):
         want = [(i + 1, i, b"%020d" % (partitions * i + p)) for i in range(total // partitions)]
         got = [(o, nonce, data[:20]) for o, _, nonce, data in
-               read_log(tmp_path / "objects", "ks", str(p))]
+               read_log(tmp_path / "objects", "ks", str(p), endpoint=endpoint)]
         assert got == want, f"partition {p}"
 
 
@@ -26,6 +26,7 @@ def all_committed(kafka, topic, total):
     return lambda: sum(kafka.committed("g-" + topic, topic).values()) == total
 
 
+@pytest.mark.peers
 def test_records_arrive_and_are_committed(kafka, topic, bridge, tmp_path):
     kafka.topic(topic, 4)
     kafka.bulk(topic, 0, 4000)
@@ -128,6 +129,7 @@ def test_bad_records_are_skipped(kafka, topic, bridge, tmp_path):
     assert "varve_bridge_records_total 4\n" in metrics.read_text()
 
 
+@pytest.mark.peers
 def test_bad_records_become_dead_letters(kafka, topic, bridge, tmp_path):
     dead = kafka.topic(topic + "-dead", 1)
     b = bridge(**bad_topic(kafka, topic),
@@ -241,6 +243,37 @@ def test_kills_lose_and_double_nothing(kafka, topic, bridge, tmp_path, seed):
     b.start().until(all_committed(kafka, topic, total))
     assert b.stop() == 0
     check_bulk(tmp_path, 4, total)
+
+
+STEPS = ["bridge_taken", "archive_before_intent", "archive_after_intent", "archive_after_put",
+         "archive_merge_before_put", "archive_merge_after_put", "archive_merge_deleted",
+         "archive_watermark", "bridge_flushed", "bridge_committed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sink", ["directory", "s3"])
+def test_killed_at_every_step(kafka, topic, bridge, tmp_path, bucket, sink):
+    """Of put, compaction, upload and the commit of offsets, one after the other, each seen to strike; then whole."""
+    random.seed(sink)
+    total, given, each = 2000 * len(STEPS) + 2000, 0, 2000
+    kafka.topic(topic, 4)
+    where = {} if sink == "directory" else {
+        "bridge": {"directory": None},
+        "s3": {"endpoint": bucket.endpoint, "bucket_name": "my-bucket", "path_style": "true",
+               "use_default_credentials": "false", "access_key": "test", "secret_key": "test",
+               "session_token": "test"}}
+    where["s3"] = {**where.get("s3", {}), "compact_records_threshold": 300, "compact_objects_threshold": 3}
+    b = bridge(batcher={"batch_flush_size_threshold": 10000}, kafka={"session.timeout.ms": 3000}, **where)
+    for step in random.sample(STEPS, len(STEPS)):
+        kafka.bulk(topic, given, each)
+        given += each
+        nth = random.randrange(1, each) if step == "bridge_taken" else 1 if "bridge" in step else random.randrange(1, 4)
+        b.start(VARVE_TEST_CRASH=f"{step}:{nth}")
+        assert b.wait(90) == -signal.SIGKILL, f"{step}:{nth}\n{b.said()}"
+    kafka.bulk(topic, given, total - given)
+    b.start().until(all_committed(kafka, topic, total))
+    assert b.stop() == 0
+    check_bulk(tmp_path, 4, total, None if sink == "directory" else bucket.endpoint)
 
 
 @pytest.mark.slow
