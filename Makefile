@@ -3,7 +3,7 @@ SHELL := /bin/bash
 RELEASE := build/release
 DEBUG := build/debug
 .DEFAULT_GOAL := help
-.PHONY: help run build debug asan tsan bug test test-nightly test-s3 test-kafka fuzz bench fmt install deps clean lint
+.PHONY: help run build debug asan tsan test test-nightly test-s3 test-kafka fuzz bench fmt install deps clean lint
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
@@ -22,7 +22,7 @@ run: build ## build and start the server with its embedded defaults
 build: deps ## release build, in build/release
 	@tools/build release
 
-debug: deps ## developer build (-Werror, asserts, no optimisation), in build/debug
+debug: deps ## developer build (-Werror, asserts, tests), in build/debug
 	@tools/build debug
 
 asan: deps ## AddressSanitizer and UndefinedBehaviorSanitizer build, in build/asan

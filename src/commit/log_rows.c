@@ -21,6 +21,8 @@
 // at once: so what is found here of a log is its state at one moment.
 #include "commit/log_int.h"
 
+#include "base/assert.h"
+
 enum {
     ROW_VERSION = 1,
     ROW_TIERED = 2, // of a log's header

@@ -2,6 +2,8 @@
 // below is only used if the list is still cold and no checkpoint became visible meanwhile: it may
 // have been loaded, changed, written and evicted in between, and what was read be old.
 #include "commit/rel_int.h"
+
+#include "base/assert.h"
 #include "base/log.h"
 #include <inttypes.h>
 

@@ -3,6 +3,8 @@
 // every change is applied to each table by itself, and says what is there afterwards. The last
 // change of a member is the one that counts, for all changes of it since the mark are in the log.
 #include "commit/rel_int.h"
+
+#include "base/assert.h"
 #include <inttypes.h>
 #include <stdlib.h>
 

@@ -20,6 +20,8 @@
 // afterwards.
 #include "commit/rel_int.h"
 
+#include "base/assert.h"
+
 enum { ROW_VERSION = 1, RELATION_HEAD = 18, LIST_KEY = 13 };
 enum { FLAG_REVERSE = 1, FLAG_RECENT = 2, FLAG_RELAXED = 4 };
 

@@ -2,6 +2,8 @@
 // megabyte at a time, and written without it; there are no pins. What changes after it was copied
 // is dirty again, and in the log after the checkpoint's mark.
 #include "commit/rel_int.h"
+
+#include "base/assert.h"
 #include <stdlib.h>
 
 #define SLICE_BYTES (1u << 20)   // of rows copied with the lock held once

@@ -87,9 +87,8 @@ static enum err make_live(struct wal *w, struct segment *s)
     if (e != ERR_OK)
         return fail_segment(w, "cannot rename", s, e);
     os_crash_point("wal-renamed");
-#if VARVE_BUG != 5 // directory not synced
-    e = os_sync_dir(w->os, w->dir);
-#endif
+    if (VARVE_BUG != 5) // 5: directory not synced
+        e = os_sync_dir(w->os, w->dir);
     if (e != ERR_OK)
         return fail_segment(w, "cannot sync the directory of", s, e);
     pthread_mutex_lock(&w->lock);
@@ -119,15 +118,13 @@ static enum err write_run(struct wal *w, struct gather *g, const struct run *r, 
     seal(w, r, buf_head(&g->bytes) + r->start, n);
     size_t size = fill_ahead(g, r, n);
     uint64_t began = os_mono_ns(w->os);
-#if VARVE_BUG == 3 // a short write taken for a whole one
-    size = r->last > atomic_load(&w->durable) + 1 ? n / 2 & ~(size_t)7 : size;
-#endif
+    if (VARVE_BUG == 3 && r->last > atomic_load(&w->durable) + 1)
+        size = n / 2 & ~(size_t)7; // a short write taken for a whole one
     enum err e = os_pwrite(w->os, s->fd, buf_head(&g->bytes) + r->start, size, r->off);
     if (e != ERR_OK)
         return fail_segment(w, "cannot write", s, e);
-#if VARVE_BUG == 1 // durable before the sync
-    publish(w, r->last);
-#endif
+    if (VARVE_BUG == 1) // durable before the sync
+        publish(w, r->last);
     os_crash_point("wal-before-sync");
     e = os_sync(w->os, s->fd);
     if (e != ERR_OK)
@@ -142,11 +139,8 @@ static enum err write_run(struct wal *w, struct gather *g, const struct run *r, 
     atomic_fetch_add(&w->sync_ns, took);
     atomic_store(&w->sync_ns_last, took);
     atomic_fetch_add(&w->written_bytes, size);
-    uint64_t last = r->last;
-#if VARVE_BUG == 2 // also what was appended after the write began
-    last = atomic_load(&w->last);
-#endif
-    publish(w, last);
+    // 2: also what was appended after the write began
+    publish(w, VARVE_BUG == 2 ? atomic_load(&w->last) : r->last);
     return ERR_OK;
 }
 

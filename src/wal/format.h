@@ -140,9 +140,8 @@ static inline bool wal_frame_parse(const uint8_t *p, struct wal_frame *f)
 
 static inline uint32_t wal_frame_crc(const uint8_t *p, size_t size, uint64_t salt)
 {
-#if VARVE_BUG == 4 // a frame of the file's earlier life looks valid; see also frame_is_next
-    salt = 0;
-#endif
+    if (VARVE_BUG == 4) // a frame of the file's earlier life looks valid; see also frame_is_next
+        salt = 0;
     return crc32c(crc32c(0, &salt, sizeof salt), p + 4, size - 4);
 }
 

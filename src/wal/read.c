@@ -156,10 +156,8 @@ static bool frame_is_next(const struct segment_read *r, const struct wal_frame *
 {
     if (wal_is_mark(f->length))
         return f->seq == r->next - 1;
-#if VARVE_BUG == 4 // with wal_frame_crc: a frame of the file's earlier life is taken for the next
-    return f->seq <= r->next;
-#endif
-    return f->seq == r->next;
+    // 4, with wal_frame_crc: a frame of the file's earlier life is taken for the next
+    return f->seq == r->next || (VARVE_BUG == 4 && f->seq < r->next);
 }
 
 static void all_proved_before(struct segment_read *r, uint64_t off)

@@ -246,8 +246,7 @@ enum err wal_drop(struct wal *w, uint64_t upto)
         if (failed != ERR_OK)
             e = failed;
     }
-#if VARVE_BUG != 5 // directory not synced
-    if (any) {
+    if (any && VARVE_BUG != 5) { // 5: directory not synced
         // Before a recycled file is written to: until then the disk may still know it as a segment.
         enum err failed = os_sync_dir(w->os, w->dir);
         if (failed != ERR_OK)
@@ -255,7 +254,6 @@ enum err wal_drop(struct wal *w, uint64_t upto)
         if (failed != ERR_OK)
             e = failed;
     }
-#endif
     for (unsigned i = 0; i < count; i++) {
         struct segment *s = recycled[i];
         enum err failed = e == ERR_OK ? spare_open(w, s, 0) : e;

@@ -159,10 +159,8 @@ static enum err recover(struct wal *w, struct wal_scan *s)
     if (e != ERR_OK)
         return err_set(s->msg, e, "%s: cannot sync the directory: %s", w->dir, os_last_error());
     e = wal_scan(s);
-#if VARVE_BUG != 6 // the tail is believed without making it durable
-    if (e == ERR_OK)
+    if (e == ERR_OK && VARVE_BUG != 6) // 6: the tail is believed without making it durable
         e = rewrite_unproven(w, s);
-#endif
     if (e == ERR_OK)
         e = keep_segments(w, s);
     if (e != ERR_OK)
