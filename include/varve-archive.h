@@ -60,10 +60,12 @@ struct varve_archive_options {
     uint64_t compact_objects_threshold; // 100
     uint64_t max_cached_keys;           // 100,000
     uint64_t default_page_size;         // 1000
+    const char *ca_file;                // PEM, of the authorities to trust; default: the system's
+    bool hash_payload;                  // hash and sign bodies also over https and to this machine
 };
-#define VARVE_ARCHIVE_OPTIONS                                    \
-    {                                                            \
-        0, 0, 0, 0, 0, false, true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+#define VARVE_ARCHIVE_OPTIONS                                              \
+    {                                                                      \
+        0, 0, 0, 0, 0, false, true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, false \
     }
 
 struct varve_archive;

@@ -97,7 +97,9 @@ enum varve_error varve_archive_open(struct varve_archive **archive,
                                             .secret_key = o->secret_key,
                                             .security_token = o->security_token,
                                             .session_token = o->session_token,
-                                            .profile = o->profile}};
+                                            .profile = o->profile,
+                                            .ca_file = o->ca_file,
+                                            .hash_payload = o->hash_payload}};
     a->options = (struct archive_options){o->compact_records_threshold, o->compact_size_threshold,
                                           o->compact_objects_threshold, o->max_cached_keys,
                                           o->default_page_size};

@@ -33,6 +33,10 @@ struct ini_key;
     X(s3, security_token, TEXT, "", 0, 0, "token of temporary keys; the same as session_token") \
     X(s3, session_token, TEXT, "", 0, 0, "token of temporary keys")                             \
     X(s3, profile, TEXT, "", 0, 0, "profile in ~/.aws")                                         \
+    X(s3, ca_file, TEXT, "", 0, 0,                                                              \
+      "PEM file of the authorities whose certificates are trusted; none: the system's")         \
+    X(s3, hash_payload, CHOICE, "false", 0, 0,                                                  \
+      "false|true: hash and sign bodies also over https and to this machine")                   \
     X(s3, compact_records_threshold, COUNT, "1000", 1, 1000000000,                              \
       "records at which objects are merged for good")                                           \
     X(s3, compact_size_threshold, SIZE, "1m", 1, 1073741824, "bytes at which they are")         \

@@ -20,7 +20,9 @@ static inline struct object_s3_options object_s3_settings(const struct config *c
                                       .secret_key = TEXT("secret_key"),
                                       .security_token = TEXT("security_token"),
                                       .session_token = TEXT("session_token"),
-                                      .profile = TEXT("profile")};
+                                      .profile = TEXT("profile"),
+                                      .ca_file = TEXT("ca_file"),
+                                      .hash_payload = FLAG("hash_payload")};
 #undef TEXT
 #undef FLAG
 }
