@@ -19,6 +19,8 @@ const char *world_why(void);
 // All records' texts of a log, a space after each, as its path says. Fails the test if an object on
 // it is not what its name and its checksum say, or if there is a gap.
 void world_text(struct object_store *s, const char *dir, struct buf *out);
+// Fails the test if archive_check finds a defect.
+void world_check(struct object_store *s);
 // Objects whose names begin with `prefix`.
 size_t world_count(struct object_store *s, const char *prefix);
 
