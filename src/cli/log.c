@@ -396,6 +396,7 @@ int command_log(const struct command *c, int argc, char **argv)
         {"log read", "KEYSPACE KEY|URL", "print records", command_log_read, NULL},
         {"log tail", "KEYSPACE KEY", "print records as they come", command_log_tail, NULL},
         {"log meta", "KEYSPACE KEY|URL", "show a log's offsets, nonce and size", log_meta, NULL},
+        {"log check", "URL", "verify logs kept as objects", command_log_check, NULL},
         {"log trim", "KEYSPACE KEY|URL", "remove the oldest records", log_trim, NULL},
         {"log erase", "KEYSPACE KEY OFFSET", "delete one record", log_erase, NULL},
         {"log flush", "[KEYSPACE KEY]", "wait until all is on the disk", log_flush, NULL},

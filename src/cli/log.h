@@ -23,6 +23,7 @@ enum { LOG_TIMEOUT_MS = 60000 };
 struct varve_log log_named(const char *keyspace, const char *key);
 
 int command_log_append(const struct command *c, int argc, char **argv);
+int command_log_check(const struct command *c, int argc, char **argv);
 int command_log_read(const struct command *c, int argc, char **argv);
 int command_log_tail(const struct command *c, int argc, char **argv);
 int command_event_put(const struct command *c, int argc, char **argv);

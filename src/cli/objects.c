@@ -88,8 +88,8 @@ static enum err open_store(struct objects *o, bool s3, char *path, const struct 
     return object_open(&o->store, &options, msg);
 }
 
-enum err objects_open(struct objects *o, const char *operand, const struct objects_options *options,
-                      struct errmsg *msg)
+static enum err open_operand(struct objects *o, const char *operand, bool named,
+                             const struct objects_options *options, struct errmsg *msg)
 {
     bool s3 = operand[0] == 's';
     struct os_stat st;
@@ -100,7 +100,8 @@ enum err objects_open(struct objects *o, const char *operand, const struct objec
     enum err e = c && path ? ERR_OK : err_set(msg, ERR_NO_MEMORY, "out of memory");
     if (!e && !s3 && path[0] != '/')
         e = err_set(msg, ERR_INVALID, "a directory's path begins with '/': dir:///...");
-    e = e ? e : take_names(o, path, msg);
+    if (!e && named)
+        e = take_names(o, path, msg);
     e = e ? e : gather(c, options, msg);
     if (!e && !s3 && os_stat(os_real(), *path ? path : "/", &st)) // reading makes no directories
         e = err_set(msg, ERR_IO, "%s: %s", path, os_last_error());
@@ -111,6 +112,27 @@ enum err objects_open(struct objects *o, const char *operand, const struct objec
     if (e)
         objects_close(o);
     return e;
+}
+
+enum err objects_open(struct objects *o, const char *operand, const struct objects_options *options,
+                      struct errmsg *msg)
+{
+    return open_operand(o, operand, true, options, msg);
+}
+
+enum err objects_open_below(struct objects *o, const char *operand,
+                            const struct objects_options *options, struct errmsg *msg)
+{
+    char text[OBJECT_NAME_MAX + 256];
+    size_t n = strlen(operand), least = operand[0] == 's' ? 5 : 7; // "s3://", "dir:///"
+    while (n > least && operand[n - 1] == '/')
+        n--;
+    if (n >= sizeof text) {
+        *o = (struct objects){.store = NULL};
+        return err_set(msg, ERR_TOO_BIG, "it is too long");
+    }
+    snprintf(text, sizeof text, "%.*s", (int)n, operand);
+    return open_operand(o, text, false, options, msg);
 }
 
 void objects_close(struct objects *o)

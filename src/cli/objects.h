@@ -38,6 +38,10 @@ struct objects {
 // Opens what `operand` names; ERR_INVALID (wrong operand or options) or another error with msg.
 MUST_USE enum err objects_open(struct objects *o, const char *operand,
                                const struct objects_options *options, struct errmsg *msg);
+// The same of what `operand` names and all below it: a bucket or directory, a prefix, a keyspace, a
+// log. o->log is empty.
+MUST_USE enum err objects_open_below(struct objects *o, const char *operand,
+                                     const struct objects_options *options, struct errmsg *msg);
 void objects_close(struct objects *o);
 
 #endif

@@ -62,6 +62,40 @@ def test_faults(tiny):
     assert read(tiny) == numbers("nonce", 0, 300)
 
 
+def check(s3, url, *options, code=0):
+    env = {**os.environ, "VARVE_S3_ACCESS_KEY": "test", "VARVE_S3_SECRET_KEY": "testtest"}
+    r = subprocess.run([VARVE, "log", "check", url, "--endpoint", s3.endpoint, "--path-style", *options],
+                       capture_output=True, text=True, env=env, timeout=120)
+    assert r.returncode == code, (r.stdout, r.stderr)
+    return r.stdout if code < 3 else r.stderr
+
+
+def test_altered_on_the_store(tiny):
+    """A byte that changes in what is stored, with the metadata as it was: refused by who reads and who merges."""
+    assert write(tiny, "a", 0, 700, 20)[0] == 0
+    assert write(tiny, "b", 0, 50, 10)[0] == 0
+    for url in ("s3://varve", "s3://varve/some/", "s3://varve/some/prefix/ks", URL):
+        assert "logs 1\n" in check(tiny, url, "--require-sums") and "records 750\n" in check(tiny, url)
+    name = sorted(n for n in tiny.objects if "/data_" in n)[0]
+    whole = tiny.objects[name]
+    at = whole.index(b"a-5")  # in a record's data
+    tiny.objects[name] = whole[:at] + b"A" + whole[at + 1:]
+    env = {**os.environ, "VARVE_S3_ACCESS_KEY": "test", "VARVE_S3_SECRET_KEY": "testtest"}
+    r = subprocess.run([VARVE, "log", "read", URL, "--endpoint", tiny.endpoint, "--path-style"],
+                       capture_output=True, text=True, env=env, timeout=120)
+    assert r.returncode == 3 and name.split("/")[-1] in r.stderr and "CRC-32C" in r.stderr and r.stdout == ""
+    assert name.split("/")[-1] in check(tiny, "s3://varve/some/prefix", code=1)
+    tiny.objects[name] = whole
+    tiny.fail("status", method("GET", query="list-type"), (503, "SlowDown"))
+    tiny.fail("cut", method("GET"), times=3, skip=2)
+    assert "defects 0" in check(tiny, "s3://varve/some/prefix")
+    del tiny.meta[name]
+    assert "without_sum 1\n" in check(tiny, "s3://varve/some/prefix")
+    assert "has no checksum" in check(tiny, "s3://varve/some/prefix", "--require-sums", code=1)
+    tiny.fail("status", method("GET"), (403, "AccessDenied"), skip=1, times=1000)
+    assert "not all was read" in check(tiny, "s3://varve/some/prefix", code=3)
+
+
 def test_killed(tiny):
     """A writer that is killed, and one that goes on a little before what was stored: each record once."""
     done = 0

@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "archive_world.h"
+#include "archive/check.h"
 #include "base/hash.h"
 #include "base/os.h"
 #include <inttypes.h>
@@ -107,6 +108,20 @@ void world_text_from(struct object_store *s, const char *dir, struct buf *out, u
     out->end--;
     free(path);
     tiles_release(&k.t);
+}
+
+static void fail_with(void *arg, const char *what)
+{
+    (void)arg;
+    fail_msg("%s", what);
+}
+
+void world_check(struct object_store *s)
+{
+    struct archive_check c = {.ahead = 3, .require_sums = true, .defect = fail_with};
+    struct errmsg msg = {""};
+    if (archive_check(s, &c, &msg))
+        fail_msg("%s", msg.text);
 }
 
 static bool count_one(void *arg, const char *name, uint64_t size)

@@ -21,6 +21,8 @@ const char *world_why(void);
 void world_text(struct object_store *s, const char *dir, struct buf *out);
 // The same, and where the log begins (1, if it has nothing).
 void world_text_from(struct object_store *s, const char *dir, struct buf *out, uint64_t *first);
+// Fails the test if archive_check finds a defect.
+void world_check(struct object_store *s);
 // Objects whose names begin with `prefix`.
 size_t world_count(struct object_store *s, const char *prefix);
 

@@ -3,6 +3,7 @@
 // objects of klstore's; what is damaged.
 #include "unit.h"
 
+#include "archive/check.h"
 #include "archive/reader.h"
 #include "archive_world.h"
 #include "base/log.h"
@@ -54,6 +55,7 @@ static void assert_text(struct object_store *s, const char *want)
     assert_ok(read_text(s, 7, false, &got, NULL));
     assert_string_equal(buf_head(&got), want);
     world_text(s, DIR, &same); // and as the objects say
+    world_check(s);
     assert_string_equal(buf_head(&same), want);
     buf_release(&got);
     buf_release(&same);
@@ -399,6 +401,48 @@ static bool take_last(void *arg, const char *name, uint64_t size)
     return true;
 }
 
+// A compaction between the listing and the gets of archive_check: what is new is looked at then.
+struct merging {
+    struct archive_writer *w;
+    unsigned gets;
+};
+
+static enum fake_fault merge_meanwhile(void *arg, enum object_op op, const char *name)
+{
+    struct merging *m = arg;
+    if (op == OBJECT_GET && m->gets++ == 1)
+        assert_ok(world_append(m->w, &world_log, "c", 2, NONCE_NONE, NULL));
+    return FAKE_NONE;
+}
+
+static void told(void *arg, const char *what)
+{
+    snprintf(arg, 512, "%s", what);
+}
+
+static void checked_while_it_is_compacted(void **state)
+{
+    struct object_store *s = fake_object_new();
+    struct archive_options o = {.compact_objects_threshold = 3};
+    struct merging m = {.w = writer(s, &o)};
+    char what[512] = "", last[NAME_FULL_MAX] = "";
+    struct archive_check c = {.defect = told, .arg = what};
+    assert_ok(world_append(m.w, &world_log, "a", 2, NONCE_NONE, NULL));
+    assert_ok(world_append(m.w, &world_log, "b", 2, NONCE_NONE, NULL));
+    struct object_store *other = fake_object_connect(s);
+    fake_object_hook(other, merge_meanwhile, &m);
+    assert_ok(archive_check(other, &c, NULL));
+    assert_string_equal(what, "");
+    assert_true(c.objects == 2 && c.records == 2 + 6 && c.logs == 1); // one part, and the whole
+    fake_object_names(s, DIR "/data_", take_last, last);
+    fake_object_drop(s, last);
+    assert_ok(archive_check(other, &c, NULL));
+    assert_int_equal(c.defects, 0); // of a log that is gone whole nothing is known
+    object_close(other);
+    archive_writer_free(m.w);
+    object_close(s);
+}
+
 // Data that was altered where no layout tells: who reads is told, and nobody merges it.
 static void altered(void **state)
 {
@@ -506,6 +550,7 @@ int main(void)
         cmocka_unit_test(from_klstore),
         cmocka_unit_test(damaged),
         cmocka_unit_test(altered),
+        cmocka_unit_test(checked_while_it_is_compacted),
         cmocka_unit_test(keyspaces_and_meta),
         cmocka_unit_test(small_cache),
     };
