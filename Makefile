@@ -3,7 +3,7 @@ SHELL := /bin/bash
 RELEASE := build/release
 DEBUG := build/debug
 .DEFAULT_GOAL := help
-.PHONY: help run build debug asan tsan test test-nightly test-s3 test-kafka fuzz bench fmt install deps clean lint
+.PHONY: help run build debug asan tsan test test-nightly test-s3 test-kafka fuzz bench fmt install deps clean lint analyze
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s'|'
@@ -61,6 +61,10 @@ bench: build ## compare with redis-server, etcd and a bare epoll echo in one run
 
 lint: ## format, headers, room edges, banned calls
 	@tools/lint
+
+analyze: ## clang-tidy over src/ (.clang-tidy says what it looks for)
+	@tools/deps analyze
+	@tools/analyze
 
 fmt: ## format every C file in place
 	@git ls-files '*.c' '*.h' '*.cc' | xargs clang-format -i

@@ -159,7 +159,7 @@ static enum err no_number(const struct parser *p, struct slice s, const char *ra
 
 static bool skip_sign(struct slice *s, char sign)
 {
-    if (s->n < 2 || s->p[0] != sign)
+    if (s->n < 2 || s->p[0] != (uint8_t)sign)
         return false;
     *s = slice_of(s->p + 1, s->n - 1);
     return true;

@@ -202,7 +202,7 @@ static int log_meta(const struct command *c, int argc, char **argv)
     uint64_t timeout = LOG_TIMEOUT_MS;
     bool json = false;
     struct varve_log_meta meta;
-    struct objects_options objects = {NULL};
+    struct objects_options objects = {0};
     const struct arg_option options[] = {
         {"json", ARG_FLAG, &json, NULL, "one JSON object"},
         OBJECTS_OPTIONS(objects),

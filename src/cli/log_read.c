@@ -258,7 +258,7 @@ int command_log_read(const struct command *c, int argc, char **argv)
     uint64_t timeout = LOG_TIMEOUT_MS, limit = 0;
     bool json = false, raw = false;
     struct filter_options filter = {NULL, NULL};
-    struct objects_options objects = {NULL};
+    struct objects_options objects = {0};
     struct reader r = {.c = c};
     const struct arg_option options[] = {
         {"from", ARG_TEXT, &from, "PLACE", "first, N or offset:N, timestamp:T, nonce:N (first)"},

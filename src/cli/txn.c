@@ -320,7 +320,7 @@ static enum err put_result(struct buf *b, const struct varve_op *op)
     if (!e && op->kind == VARVE_OP_APPEND)
         return buf_printf(b, ",\"first_offset\":%llu,\"next_offset\":%llu,\"appended\":%llu}",
                           (unsigned long long)op->first_offset,
-                          (unsigned long long)(op->first_offset + op->appended),
+                          (unsigned long long)op->first_offset + op->appended,
                           (unsigned long long)op->appended);
     if (!e)
         e = buf_printf(b, ",\"version\":%llu",

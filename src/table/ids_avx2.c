@@ -30,9 +30,10 @@ FAST INLINE void lanes_init(struct lanes *l, unsigned at, unsigned w)
         unsigned d = c + w;
         l->low[k] = a >> 3;
         l->high[k] = c >> 3;
-        l->shuffle[k] =
-            _mm256_set_epi64x((long long)(bytes + each * ((d >> 3) - (c >> 3))), (long long)bytes,
-                              (long long)(bytes + each * ((b >> 3) - (a >> 3))), (long long)bytes);
+        uint64_t second = bytes + each * ((b >> 3) - (a >> 3));
+        uint64_t fourth = bytes + each * ((d >> 3) - (c >> 3));
+        l->shuffle[k] = _mm256_set_epi64x((long long)fourth, (long long)bytes, (long long)second,
+                                          (long long)bytes);
         l->shift[k] = _mm256_set_epi64x(d & 7, c & 7, b & 7, a & 7);
     }
     l->mask = _mm256_set1_epi64x((long long)low_bits(w));

@@ -277,7 +277,9 @@ class Walk:
             total = sum(40 + len(r[3]) for r in want) + 40 + len(self.log.ever[rest[0]][2])
             assert total > PAGE_BYTES, "a page that is not full"
         if page["truncated"]:
-            assert self.log.first > 1 and not self.backwards
+            assert self.log.first > 1
+            if self.backwards:  # from before the oldest that is kept: nothing is there, then or later
+                assert not page["token"] and (kept or n == 0)
         if given:
             self.at = given[-1]
         self.token = page["token"]

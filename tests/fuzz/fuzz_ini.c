@@ -1,6 +1,6 @@
 // INI files (base/ini.h): the server's configuration and the bridge's. Properties: what is refused
-// says where; keys come in the order of their lines, one a line at most, with a name; reading is a
-// pure function of the bytes.
+// says where; keys come in the order of their lines, one a line at most; reading is a pure
+// function of the bytes.
 #include "base/buf.h"
 #include "base/ini.h"
 #include "fuzz.h"
@@ -20,7 +20,7 @@ static enum err take(void *arg, const struct ini_key *k, struct errmsg *msg)
     struct reading *r = arg;
     (void)msg;
     VERIFY(k->line > r->last);
-    VERIFY(*k->name && !strpbrk(k->section, "\n]") && !strchr(k->name, '\n'));
+    VERIFY(!strpbrk(k->section, "\n]") && !strchr(k->name, '\n'));
     VERIFY(!strchr(k->value, '\n'));
     VERIFY(strstr(k->where, ":"));
     r->last = k->line;

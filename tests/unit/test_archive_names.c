@@ -56,8 +56,8 @@ static void bad_data_names(void **state)
         "data_o99999999999999999999-o1_t0-t0_n0-n0_s40_p0.bin",
         "data_o18446744073709551615-o18446744073709551615_t0-t0_n0-n0_s40_p0.bin", // no offset
                                                                                    // after
-        "data_o00000000000000000001-o1_t0-t0_n340282366920938463463374607431768211456-n0_s40_p0."
-        "bin",
+        ("data_o00000000000000000001-o1_t0-t0_n340282366920938463463374607431768211456-n0_s40_p0."
+         "bin"),
         "data_o00000000000000000001-o1_t0-t0_n2-n1_s40_p0.bin",    // nonces that fall
         "data_o00000000000000000001-o1_t0-t0_n0-n0_s39_p0.bin",    // no room for a record
         "data_o00000000000000000001-o2_t0-t0_n0-n0_s79_p0.bin",    // for two

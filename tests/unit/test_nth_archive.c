@@ -187,7 +187,7 @@ static bool write_batches(void *arg, uint64_t n, bool for_ever)
     enum err e = archive_batcher_new(&b, s, os_real(), &options, &o, NULL);
     if (!e) {
         for (unsigned i = 0; i < 4 && !e; i++) {
-            struct archive_insert in = {true, i, i, slice_of("0123" + i, 1)};
+            struct archive_insert in = {true, i, i, slice_of(&"0123"[i], 1)};
             for (unsigned k = 0; k < 3 && !e; k++)
                 e = archive_batcher_append(b, &logs[k], &in, 1, NULL);
             if (!e)

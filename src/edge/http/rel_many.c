@@ -422,7 +422,8 @@ static bool froms_item(void *arg, uint64_t from, uint64_t count)
     if (j->more || conn_dead(j->job.conn))
         return false;
     store64(packed, from);
-    enum err e = buf_append(&j->out, ",{\"from\":" + !j->count, 9 - !j->count);
+    static const char begin[] = ",{\"from\":"; // the first one without the comma
+    enum err e = buf_append(&j->out, &begin[!j->count], sizeof begin - 1 - !j->count);
     if (!e)
         e = json_put_uints(&j->out, packed, 1, j->quoted);
     if (!e)
