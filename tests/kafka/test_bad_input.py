@@ -106,8 +106,9 @@ def test_a_clock_that_is_wrong(kafka, topic, bridge, tiny):
 
 @pytest.mark.parametrize("name, text", [
     ("data_o1-o5.bin", "data_o1-o5.bin"),
-    ("data_" + "x" * 200, "data_xxx"),
-    ("data_o00000000000000000001-o0_t1-t1_n0-n1_s38_p0.bin", "data_o00000000000000000001-o0")])
+    pytest.param("data_" + "x" * 200, "data_xxx", marks=pytest.mark.slow),
+    pytest.param("data_o00000000000000000001-o0_t1-t1_n0-n1_s38_p0.bin", "data_o00000000000000000001-o0",
+                 marks=pytest.mark.slow)])
 def test_objects_whose_names_do_not_parse(kafka, topic, bridge, tmp_path, name, text):
     kafka.topic(topic, 1)
     kafka.bulk(topic, 0, 100)
@@ -189,20 +190,26 @@ def test_an_unknown_parser(topic, bridge):
          'parser.key_parser: "RecordTopic" is no parser; there are Static(...)')
 
 
-@pytest.mark.parametrize("parser, bad, good, why", [
-    ({"nonce_parser": "RecordHeaderBigEndian(n)"}, b"\0" * 17, b"\1" * 16, "17 bytes"),
-    ({"nonce_parser": "RecordHeaderUtf8(n)"}, b"9" * 40, b"9" * 38, "9" * 40),
-    ({"timestamp_parser": "RecordHeaderLittleEndian(n)"}, b"\1" * 9, b"\1" * 8, "9 bytes"),
-    ({"timestamp_parser": "RecordHeaderUtf8(n)"}, b"9223372036854775808", b"-7", "9223372036854775808"),
-], ids=["nonce-bytes", "nonce-text", "time-bytes", "time-text"])
-def test_numbers_that_are_too_long(kafka, topic, bridge, tmp_path, parser, bad, good, why):
+NUMBERS = {  # form: (bad nonce, why, good nonce, bad timestamp, why, good timestamp)
+    "BigEndian": (b"\0" * 17, "17 bytes", b"\1" * 16, b"\1" * 9, "9 bytes", b"\1" * 8),
+    "LittleEndian": (b"\0" * 17, "17 bytes", b"\1" * 16, b"\1" * 9, "9 bytes", b"\1" * 8),
+    "Utf8": (b"9" * 40, "9" * 40, b"9" * 38, b"9223372036854775808", "9223372036854775808", b"-7")}
+
+
+@pytest.mark.parametrize("form", ["BigEndian", pytest.param("LittleEndian", marks=pytest.mark.slow),
+                                  pytest.param("Utf8", marks=pytest.mark.slow)])
+def test_numbers_that_are_too_long(kafka, topic, bridge, tmp_path, form):
+    bad_n, why_n, n, bad_t, why_t, t = NUMBERS[form]
     kafka.topic(topic, 1)
-    kafka.produce(topic, 0, b"bad", n=bad)
-    kafka.produce(topic, 0, b"good", n=good)
+    kafka.produce(topic, 0, b"bad nonce", n=bad_n, t=t)
+    kafka.produce(topic, 0, b"bad time", n=n, t=bad_t)
+    kafka.produce(topic, 0, b"good", n=n, t=t)
     kafka.flush()
-    b = bridge(parser=parser, bridge={"on_bad_record": "skip"}).start().until(
-        lambda: kafka.committed("g-" + topic, topic) == {0: 2})
+    b = bridge(parser={"nonce_parser": f"RecordHeader{form}(n)", "timestamp_parser": f"RecordHeader{form}(t)"},
+               bridge={"on_bad_record": "skip"}).start().until(
+        lambda: kafka.committed("g-" + topic, topic) == {0: 3})
     assert b.stop() == 0
-    line = next(x for x in b.said().splitlines() if "bad_record partition=0 offset=0 goes=skip" in x)
-    assert why in line and 'header \\"n\\"' in line
+    for offset, header, why in ((0, "n", why_n), (1, "t", why_t)):
+        line = next(x for x in b.said().splitlines() if f"bad_record partition=0 offset={offset} goes=skip" in x)
+        assert why in line and f'header \\"{header}\\"' in line
     assert [r[3] for r in read_log(tmp_path / "objects", "ks", "0")] == [b"good"]
