@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import random
+import select
 import struct
 import subprocess
 
@@ -266,12 +267,13 @@ def test_progress_on_a_terminal(server, tmp_path):
     ours, theirs = pty.openpty()
     subprocess.run([VARVE, "rel", "import", "--server", server.address["binary"], "r", path, "--batch-memory", "256k"],
                    stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=60)
-    os.close(theirs)
     seen = b""
-    while b"\r\x1b[K" not in seen:
+    while b"bytes" not in seen:  # before our side of theirs is closed: what is on its way might go with it
+        assert select.select([ours], [], [], 20)[0], seen
         seen += os.read(ours, 4096)
+    os.close(theirs)
     os.close(ours)
-    assert b"import [" in seen and b"bytes" in seen
+    assert b"\r\x1b[K" in seen and b"import [" in seen
 
 
 # ---- txn, dump, restore, bench
