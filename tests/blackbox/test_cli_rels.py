@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import VARVE
+from conftest import VARVE, lasting_address
 from test_cli import FAILED, NO, OK, USAGE, run, said
 
 WORDS = ["create", "info", "list", "add", "remove", "get", "count", "contains", "intersect", "union", "difference",
@@ -246,8 +246,9 @@ def test_server_killed_under_an_import(rel, server, tmp_path):
     pairs = random_pairs(300000, 50000, 2**30, seed=4)
     path = tmp_path / "in"
     path.write_bytes(packed(pairs))
+    server.flags += ["--binary", lasting_address()]  # the next import comes to it
+    server.restart()
     words = ["rel", "import", "--server", server.address["binary"], "r", str(path), "--format", "pairs", "--batch-memory", "256k"]
-    server.flags += ["--binary", server.address["binary"]]  # the next import comes to the same address
     loader = subprocess.Popen([VARVE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while loader.poll() is None and not keys(server):
         pass
