@@ -18,7 +18,7 @@ import time
 import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import VARVE, Server, wait_until  # noqa: E402
+from conftest import VARVE, Server, lasting_address, wait_until  # noqa: E402
 from test_logs_properties import laid_out  # noqa: E402
 
 LOADER = str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "follow-changelogs")
@@ -186,10 +186,9 @@ def main():
     files = {("changelogs", k): v for k, v in packages.items()}
     files.update({("dpkg", k): v for k, v in dpkg.items()})
     records = sum(v.count(b"\n") for v in files.values())
-    s = Server(home / "data", "--storage-memory-limit", "16m", "--storage-max-block-size", "1m",
+    address = lasting_address()  # the loader and the tails come back to it
+    s = Server(home / "data", "--http", address, "--storage-memory-limit", "16m", "--storage-max-block-size", "1m",
                "--storage-checkpoint-interval", "1s")
-    address = s.address["http"]
-    s.flags += ["--http", address]  # the loader and the tails come back to the same address
     load = [sys.executable, LOADER, "--server", address, "--limit", str(len(packages)), "--dpkg", dpkg_path,
             "--batch", str(max(1, min(200, records // 1000)))]
     largest = sorted(files, key=lambda name: len(files[name]))[-3:]

@@ -1,6 +1,7 @@
 """The real binary, started in a directory of its own on ports of its own, driven from outside."""
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,19 @@ import pytest
 
 BUILD = pathlib.Path(os.environ.get("VARVE_TEST_BUILD", "build/debug"))
 VARVE = str((pathlib.Path(__file__).resolve().parents[2] / BUILD / "varve").resolve())
+
+
+def lasting_address():
+    """For a server that is killed and comes back to it: meanwhile the port must not go to somebody who asks for any
+    port, as the servers of tests beside this one do, so it is below those that the kernel gives then."""
+    while True:
+        port = random.randint(10000, 30000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return f"127.0.0.1:{port}"
+            except OSError:
+                pass
 
 
 class Server:

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import VARVE, Server  # noqa: E402
+from conftest import VARVE, Server, lasting_address  # noqa: E402
 
 LOADER = str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "debian-depends")
 ASKED = 4000  # packages that apt-cache rdepends is asked about
@@ -165,10 +165,9 @@ def main():
     depends, qualified = plain_script(text)
     want = reversed_graph(depends)
     home = pathlib.Path(tempfile.mkdtemp(prefix="varve-depends-"))
-    s = Server(home / "data", "--storage-memory-limit", "16m", "--storage-max-block-size", "1m",
+    address = lasting_address()  # the loader comes back to it
+    s = Server(home / "data", "--http", address, "--storage-memory-limit", "16m", "--storage-max-block-size", "1m",
                "--storage-checkpoint-interval", "1s")
-    address = s.address["http"]
-    s.flags += ["--http", address]  # the loader comes back to the same address
     load = [sys.executable, LOADER, "--server", address]
     load_with_kills(s, address, load + ["--batch", "100"], depends)
     again = subprocess.run(load, capture_output=True, text=True, check=True).stdout

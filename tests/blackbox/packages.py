@@ -10,7 +10,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import Server  # noqa: E402
+from conftest import Server, lasting_address  # noqa: E402
 
 LOADER = str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "load-packages")
 
@@ -35,10 +35,8 @@ def main():
         subprocess.run(["apt-get", "update", "-qq"], check=True, stdout=subprocess.DEVNULL)
     total = subprocess.run(["apt-cache", "dumpavail"], capture_output=True).stdout.count(b"\nPackage: ")
     home = pathlib.Path(tempfile.mkdtemp(prefix="varve-packages-"))
-    s = Server(home / "data", "--storage-memory-limit", "64m", "--storage-max-block-size", "4m")
-    address = s.http.split("//")[1]
-    port = address.rsplit(":", 1)[1]
-    s.flags += ["--http", "127.0.0.1:" + port]  # the loader comes back to the same address
+    address = lasting_address()  # the loader comes back to it
+    s = Server(home / "data", "--http", address, "--storage-memory-limit", "64m", "--storage-max-block-size", "4m")
     load = [sys.executable, LOADER, "--server", address]
     killed = 0
     loader = subprocess.Popen(load)

@@ -3,12 +3,13 @@ import json
 import os
 import pty
 import random
+import select
 import struct
 import subprocess
 
 import pytest
 
-from conftest import VARVE
+from conftest import VARVE, lasting_address
 from test_cli import FAILED, NO, OK, USAGE, run, said
 
 WORDS = ["create", "info", "list", "add", "remove", "get", "count", "contains", "intersect", "union", "difference",
@@ -245,8 +246,9 @@ def test_server_killed_under_an_import(rel, server, tmp_path):
     pairs = random_pairs(300000, 50000, 2**30, seed=4)
     path = tmp_path / "in"
     path.write_bytes(packed(pairs))
+    server.flags += ["--binary", lasting_address()]  # the next import comes to it
+    server.restart()
     words = ["rel", "import", "--server", server.address["binary"], "r", str(path), "--format", "pairs", "--batch-memory", "256k"]
-    server.flags += ["--binary", server.address["binary"]]  # the next import comes to the same address
     loader = subprocess.Popen([VARVE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while loader.poll() is None and not keys(server):
         pass
@@ -266,12 +268,13 @@ def test_progress_on_a_terminal(server, tmp_path):
     ours, theirs = pty.openpty()
     subprocess.run([VARVE, "rel", "import", "--server", server.address["binary"], "r", path, "--batch-memory", "256k"],
                    stdout=subprocess.DEVNULL, stderr=theirs, check=True, timeout=60)
-    os.close(theirs)
     seen = b""
-    while b"\r\x1b[K" not in seen:
+    while b"bytes" not in seen:  # before our side of theirs is closed: what is on its way might go with it
+        assert select.select([ours], [], [], 20)[0], seen
         seen += os.read(ours, 4096)
+    os.close(theirs)
     os.close(ours)
-    assert b"import [" in seen and b"bytes" in seen
+    assert b"\r\x1b[K" in seen and b"import [" in seen
 
 
 # ---- txn, dump, restore, bench
