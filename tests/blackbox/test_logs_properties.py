@@ -253,11 +253,16 @@ class Walk:
         """One page, compared with what must come. `kept`: retention may take records away meanwhile."""
         expected = self.expected()
         page = clients.page(self.log, encoding, size, self.filter, self.start, self.backwards, self.token)
-        self.begun = True
+        first, self.begun = not self.begun, True
         if kept:  # forwards it may have gone on behind what was taken; the encodings used then tell the offsets
             kept()
-            go_on = page["records"][0][0] if page["records"] else self.log.first
+            go_on = page["records"][0][0] if page["records"] else self.log.first if page["token"] else self.log.end
             if not self.backwards:
+                if first and [o for o in expected if self.log.first <= o < go_on]:
+                    # What it was to start with (the nonce) was taken before it was looked for.
+                    expected = self.log.wanted(self.start, False, self.filter)
+                    everything = self.log.wanted(self.start, False, None)
+                    self.border = everything[0] if everything else self.log.end
                 assert not [o for o in expected if self.log.first <= o < go_on], "records were skipped"
                 expected = [o for o in expected if o >= go_on]
         n = page["count"] if "count" in page else len(page["records"])
