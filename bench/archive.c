@@ -32,6 +32,7 @@ enum { MILLION = 1000000, LOGS = 100, VALUE = 100, RECORDS_MOST = 1000000, PAGE 
 
 struct options {
     struct object_options o;
+    uint64_t connections; // to S3 at once; 0: the default
     uint64_t millions, interval_ms, objects, records, tries;
 };
 
@@ -262,6 +263,7 @@ static verb_fn parse(struct options *o, int argc, char **argv)
         {"--access-key", &o->o.s3.access_key, NULL, 0},
         {"--secret-key", &o->o.s3.secret_key, NULL, 0},
         {"--prefix", &o->o.prefix, NULL, 0},
+        {"--parallel", NULL, &o->connections, 256},
         {"--millions", NULL, &o->millions, 1000},
         {"--interval", NULL, &o->interval_ms, 86400000},
         {"--objects", NULL, &o->objects, MILLION},
@@ -289,6 +291,7 @@ static verb_fn parse(struct options *o, int argc, char **argv)
         if (*end || *all[j].number < 1 || *all[j].number > all[j].max)
             return NULL;
     }
+    o->o.connections = (unsigned)o->connections;
     o->o.kind = o->o.dir ? OBJECT_DIRECTORY : OBJECT_S3;
     return verb;
 }
@@ -300,10 +303,11 @@ int main(int argc, char **argv)
     struct errmsg msg = {""};
     verb_fn verb = parse(&o, argc, argv);
     if (!verb) {
-        (void)fprintf(stderr, "usage: varve-archive requests|fill|seek|read|objects --dir DIR | "
-                              "--endpoint URL --bucket B\n       --access-key K --secret-key S "
-                              "[--prefix P] [--millions N] [--interval MS] [--objects N] "
-                              "[--records N] [--tries N]\n");
+        (void)fprintf(stderr,
+                      "usage: varve-archive requests|fill|seek|read|objects --dir DIR | "
+                      "--endpoint URL --bucket B\n       --access-key K --secret-key S "
+                      "[--prefix P] [--parallel N] [--millions N] [--interval MS] [--objects N] "
+                      "[--records N] [--tries N]\n");
         return 2;
     }
     must("open", object_open(&s, &o.o, &msg), &msg);

@@ -22,7 +22,7 @@ enum err archive_reader_new(struct archive_reader **out, struct object_store *st
     struct archive_reader_options *o = &r->options;
     o->default_page_size = o->default_page_size ? o->default_page_size : 1000;
     o->page_bytes = o->page_bytes ? o->page_bytes : LIMIT_PAGE_BYTES;
-    o->ahead = o->ahead ? o->ahead : 16;
+    o->ahead = o->ahead ? o->ahead : 32;
     o->ahead_bytes = o->ahead_bytes ? o->ahead_bytes : 64 << 20;
     return ERR_OK;
 }

@@ -19,7 +19,7 @@ struct archive_reader;
 struct archive_reader_options {
     uint64_t default_page_size; // 1000 records
     uint64_t page_bytes;        // 4 MiB of records in a page, if more than one
-    unsigned ahead;             // objects fetched ahead; 0: 16
+    unsigned ahead;             // objects fetched ahead; 0: 32
     uint64_t ahead_bytes;       // of objects fetched ahead and kept; 0: 64 MiB
 };
 
