@@ -207,6 +207,7 @@ static int import_all(struct importer *im, struct rel_source *s)
             show(im, 0);
             os_sleep_us(os_real(), POLL_US);
         }
+        show(im, 0); // also where batches are there before they are asked for
         last = im->batch->last;
         code = import_batch(im);
     }
