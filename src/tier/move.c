@@ -37,6 +37,14 @@ struct move {
     struct archive_batch batch;
 };
 
+// The bytes of records that are gone: a place, so that they differ from those of empty records.
+static const uint8_t gone[1];
+
+static bool is_gone(const struct archive_insert *in)
+{
+    return in->bytes.p == gone;
+}
+
 static enum err add_insert(struct move *m, const struct record *r)
 {
     if (m->count == m->cap) {
@@ -68,7 +76,7 @@ static enum err take_records(struct move *m)
     size_t filled = 0;
     while (!e && log_page_next(&m->page, &r)) {
         struct record none = {
-            .timestamp = r.timestamp, .nonce = NONCE_NONE, .bytes = slice_of("", 0)};
+            .timestamp = r.timestamp, .nonce = NONCE_NONE, .bytes = slice_of(gone, 0)};
         for (; !e && m->end < r.offset && filled < FILL; filled++)
             e = add_insert(m, &none);
         if (e || m->end < r.offset)
@@ -137,9 +145,11 @@ static enum err begin_move(struct tier *t, struct commit *c, const struct tier_d
     e = e ? e : read_page(t, c, m, mark, msg);
     if (e)
         return e;
-    // A log that the archive has not begins where it begins here.
-    m->first = m->end =
-        meta.next_offset == 1 && m->page.first_offset > mark ? m->page.first_offset : mark;
+    // A log that the archive has not begins where it begins here. One that has lost all its records
+    // since it was due does not: the mark must not pass the archive's end.
+    m->first = m->end = meta.next_offset == 1 && m->page.records && m->page.first_offset > mark
+                            ? m->page.first_offset
+                            : mark;
     if ((e = take_records(m)))
         return err_set(msg, e, "%s", err_text(e));
     uint64_t there = meta.next_offset > m->first ? meta.next_offset - m->first : 0;
@@ -182,35 +192,35 @@ static enum err put_failed(const struct move *m, enum err e, struct errmsg *msg)
              : err_set(msg, ERR_DAMAGED, "the archive dropped records as known by their nonces");
 }
 
-// Step 3.
-static enum err compare(struct tier *t, const struct move *m, struct errmsg *msg)
+// A record that is gone here may be any in objects: it went after it was put, in a round that ended
+// before step 4.
+static enum err compare_one(void *arg, const struct record *there, struct errmsg *msg)
 {
-    struct buf here, there;
-    size_t bytes = 0;
+    const struct move *m = arg;
+    const struct archive_insert *in = &m->inserts[there->offset - m->first];
+    bool same = there->timestamp == in->timestamp && there->nonce == in->nonce &&
+                slice_equal(there->bytes, in->bytes);
+    return same || is_gone(in) ? ERR_OK
+                               : err_set(msg, ERR_DAMAGED,
+                                         "objects have other records from offset %" PRIu64
+                                         " on: the prefix is not this server's alone",
+                                         there->offset);
+}
+
+// Step 3. What is gone from the beginning may have no object any more.
+static enum err compare(struct tier *t, struct move *m, struct errmsg *msg)
+{
+    size_t from = 0, bytes = 0;
     for (size_t i = 0; i < m->count; i++)
         bytes += record_size(m->inserts[i].bytes.n);
-    buf_init(&here, bytes);
-    buf_init(&there, bytes);
+    while (from < m->count && is_gone(&m->inserts[from]))
+        from++;
     enum err e = ERR_OK;
-    for (size_t i = 0; i < m->count && !e; i++) {
-        const struct archive_insert *in = &m->inserts[i];
-        struct record r = {m->first + i, in->timestamp, in->nonce, in->bytes};
-        e = put_record(&here, &r);
-    }
-    if (e)
-        (void)err_set(msg, e, "%s", err_text(e));
-    if (!e && m->count)
-        e = read_to_compare(t, &m->name, m->first, m->end - 1, &there, msg);
-    // What does not fit is longer than what is here.
-    if (e == ERR_TOO_BIG || (!e && !slice_equal(buf_slice(&here), buf_slice(&there))))
-        e = err_set(msg, ERR_DAMAGED,
-                    "objects have other records from offset %" PRIu64 " on: the prefix is not this "
-                    "server's alone",
-                    m->first);
+    if (from < m->count)
+        e = read_range(t->reading.slots[MOVER].reader, &m->name, m->first + from, m->end - 1,
+                       compare_one, m, msg);
     atomic_fetch_add(&t->compared_records, e ? 0 : m->count);
     atomic_fetch_add(&t->moved_bytes, e ? 0 : bytes);
-    buf_release(&here);
-    buf_release(&there);
     return e;
 }
 
@@ -304,6 +314,8 @@ static size_t begin_all(struct tier *t, struct commit *c, const struct tier_due 
 // Steps 3 and 4 of one.
 static enum err end_move(struct tier *t, struct commit *c, struct move *m, struct errmsg *msg)
 {
+    if (m->count == 0 && m->first == 1) // there is nothing, and no object: nothing to be noted
+        return ERR_OK;
     enum err e = compare(t, m, msg);
     return e ? e : commit_tier_done(c, &m->name, m->end, msg);
 }

@@ -17,19 +17,8 @@
 
 enum { SLOW_MS = 1000, AWAY_MIN_MS = 1000, AWAY_MAX_MS = 30000 };
 
-enum err put_record(struct buf *out, const struct record *r)
-{
-    enum err e = buf_reserve(out, record_size(r->bytes.n));
-    if (e)
-        return e;
-    record_write(buf_tail(out), r);
-    out->end += record_size(r->bytes.n);
-    return ERR_OK;
-}
-
-// Appends the records first..last as they are in objects.
-static enum err read_range(struct archive_reader *reader, const struct log_name *name,
-                           uint64_t first, uint64_t last, struct buf *out, struct errmsg *msg)
+enum err read_range(struct archive_reader *reader, const struct log_name *name, uint64_t first,
+                    uint64_t last, take_record *take, void *arg, struct errmsg *msg)
 {
     struct archive_log log = {name->keyspace, name->key};
     struct archive_page page;
@@ -46,10 +35,22 @@ static enum err read_range(struct archive_reader *reader, const struct log_name 
         for (size_t i = 0; i < page.count; i++, at++) {
             if (page.records[i].offset != at)
                 return err_set(msg, ERR_DAMAGED, "the objects lack offset %" PRIu64, at);
-            if ((e = put_record(out, &page.records[i])))
-                return err_set(msg, e, "the records do not fit: %s", err_text(e));
+            if ((e = take(arg, &page.records[i], msg)))
+                return e;
         }
     }
+    return ERR_OK;
+}
+
+// Appends a record as it is in objects.
+static enum err put_record(void *arg, const struct record *r, struct errmsg *msg)
+{
+    struct buf *out = arg;
+    enum err e = buf_reserve(out, record_size(r->bytes.n));
+    if (e)
+        return err_set(msg, e, "the records do not fit: %s", err_text(e));
+    record_write(buf_tail(out), r);
+    out->end += record_size(r->bytes.n);
     return ERR_OK;
 }
 
@@ -143,7 +144,7 @@ enum err tier_read(void *arg, const struct log_name *name, uint64_t first, uint6
     pthread_mutex_unlock(&r->lock);
     if (e)
         return e;
-    e = read_range(slot->reader, name, first, last, out, msg);
+    e = read_range(slot->reader, name, first, last, put_record, out, msg);
     pthread_mutex_lock(&r->lock);
     bool before = r->away;
     leave(t, slot, tries, e);
@@ -154,12 +155,6 @@ enum err tier_read(void *arg, const struct log_name *name, uint64_t first, uint6
     else if (before && !now)
         log_event(LOG_INFO, "tier-back", "store=%s", log_quote(object_where(t->store)));
     return e == ERR_NETWORK ? ERR_AWAY : e;
-}
-
-enum err read_to_compare(struct tier *t, const struct log_name *name, uint64_t first, uint64_t last,
-                         struct buf *out, struct errmsg *msg)
-{
-    return read_range(t->reading.slots[MOVER].reader, name, first, last, out, msg);
 }
 
 // ---- opening and closing

@@ -64,11 +64,12 @@ MUST_USE enum err reading_open(struct reading *r, struct tier *t, struct errmsg 
 void reading_free(struct reading *r);
 enum err tier_read(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
                    struct buf *out, struct errmsg *msg);
-// The mover's: as tier_read, with its own reader, and without being refused.
-MUST_USE enum err read_to_compare(struct tier *t, const struct log_name *name, uint64_t first,
-                                  uint64_t last, struct buf *out, struct errmsg *msg);
-// Appends a record as it is in objects.
-MUST_USE enum err put_record(struct buf *out, const struct record *r);
+// Gives the records first..last of a log, as objects have them, to `take`. ERR_MISSING and
+// ERR_DAMAGED if one is not there, and what `take` says. The mover calls it with its own reader.
+typedef enum err take_record(void *arg, const struct record *r, struct errmsg *msg);
+MUST_USE enum err read_range(struct archive_reader *reader, const struct log_name *name,
+                             uint64_t first, uint64_t last, take_record *take, void *arg,
+                             struct errmsg *msg);
 
 // ---- move.c
 // What is the matter with a round. A log's own failures let it rest and the others go on.

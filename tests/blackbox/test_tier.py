@@ -260,6 +260,47 @@ def test_holes_before_moving(start, tmp_path):
     assert "data_o%020d-" % 100 in names(objects)[0].name
 
 
+@pytest.mark.parametrize("gone", ["erased", "trimmed", "both"])
+def test_gone_between_put_and_compared(start, tmp_path, monkeypatch, gone):
+    """A kill between the put and what notes it; then records of that object go before it is noted: the log is
+    moved all the same, and another round takes what comes later."""
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    server = start("--storage-checkpoint-interval", "150ms")
+    c = Binary(server.port("binary"))
+    c.log_create(b"ks")
+    rnd = random.Random(6)
+    want = fill(c, b"a", rnd, 800)
+    plain = list(server.flags)
+    server.stop()
+    server.flags = plain + ["--tier-dir", str(objects), *FLAGS]
+    monkeypatch.setenv("VARVE_TEST_CRASH", "archive_after_put:1")
+    server.start(wait=False)
+    assert server.process.wait(30) < 0
+    monkeypatch.delenv("VARVE_TEST_CRASH")
+    put = stored_records(objects)
+    assert put > 100
+    server.flags = plain
+    server.start()
+    c = Binary(server.port("binary"))
+    if gone != "trimmed":
+        for offset in (50, 51, 70):
+            assert c.log_erase(b"ks", b"a", offset)
+        want = [r for r in want if r[0] not in (50, 51, 70)]
+    if gone != "erased":
+        c.log_trim(b"ks", b"a", offset=30)
+        want = [r for r in want if r[0] >= 30]
+    server.stop()
+    server.flags = plain + ["--tier-dir", str(objects), *FLAGS]
+    server.start()
+    c = Binary(server.port("binary"))
+    until(lambda: metric(server, "varve_tier_waiting_bytes") == 0, "all of it moved", seconds=15)
+    assert metric(server, "varve_tier_failures_total") == 0
+    same_everywhere(c, b"a", want, rnd)
+    server.restart()
+    same_everywhere(Binary(server.port("binary")), b"a", want, rnd)
+
+
 def test_kills(tiered):
     server, objects = tiered
     rnd = random.Random(4)

@@ -165,6 +165,28 @@ def test_one_object_that_fails(tiny, start, match):
     assert metric(server, "varve_tier_fenced") == 0
 
 
+def test_emptied_while_it_is_begun(tiny, start):
+    """A log that has lost all its records when the first of them would be put: what comes later is moved."""
+    rnd = random.Random(8)
+    late = tiny.fail("status", lambda r: r.command == "PUT" and "/a/epoch_" in r.path, (503, "SlowDown"), times=10**9)
+    server = start(*flags(tiny.endpoint), *SOON)
+    client = blackbox.Binary(server.port("binary"))
+    client.log_create(b"ks")
+    want = {b"a": []}
+    append(client, b"a", want[b"a"], rnd)
+    until(lambda: late.struck > 0, "it to be begun")
+    assert client.log_trim(b"ks", b"a", offset=501) == 501
+    tiny.faults.clear()
+    until(lambda: any("/a/epoch_" in name for name in tiny.objects), "its claim")
+    until(lambda: metric(server, "varve_tier_rounds_total") > 0, "the end of the round")
+    append(client, b"a", want[b"a"], rnd)
+    want[b"a"] = want[b"a"][500:]
+    until(lambda: metric(server, "varve_tier_compared_records_total") >= 500, "what came later to be moved", 20)
+    assert metric(server, "varve_tier_failures_total") == 0
+    server.restart()
+    check(blackbox.Binary(server.port("binary")), want)
+
+
 def page(server, log, limit=60):
     """The status of an old page, and Retry-After."""
     try:
