@@ -25,8 +25,8 @@ static enum err take_block(struct archive_reader *r, struct buf *b, uint64_t siz
     size_t need = size + 1;
     if (need > ROUND)
         need = (need + ROUND - 1) / ROUND * ROUND;
-    for (size_t i = r->spare_n; i-- > 0;) { // the last one is the warmest
-        if (r->spare[i].cap < need)
+    for (size_t i = r->spare_n; i-- > 0;) {                       // the last one is the warmest
+        if (r->spare[i].cap < need || r->spare[i].cap / 2 > need) // the name's size is counted
             continue;
         *b = r->spare[i];
         b->max = need;

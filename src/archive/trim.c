@@ -105,7 +105,7 @@ static void choose(const struct log *l, const struct tiles *t, const size_t *pat
     uint64_t limit = l->objects ? l->batch_first : l->prior;
     size_t i = 0;
     trim->first = n ? t->v[path[0]].name.first : l->next_offset;
-    for (; i < n && (i + 1 < n || !t->all) && t->v[path[i]].name.last < trim->before; i++) {
+    for (; i + 1 < n && t->v[path[i]].name.last < trim->before; i++) {
         uint64_t after = t->v[path[i]].name.last + 1;
         if (after > limit)
             break;
@@ -115,7 +115,9 @@ static void choose(const struct log *l, const struct tiles *t, const size_t *pat
         }
         trim->first = after;
     }
-    trim->more = i == n && !t->all;
+    // Of a listing that was cut the last one stays, as the log's newest does: what it borders on is
+    // not known.
+    trim->more = i > 0 && i + 1 == n && !t->all;
     bool stays = i == n || t->v[path[i]].name.last >= limit;
     trim->next = stays ? l->next_offset : t->v[path[i]].name.last + 1;
 }

@@ -239,8 +239,7 @@ static void failed(struct tier *t, const struct log_name *name, const struct err
               log_quote(key), log_quote(why->text));
 }
 
-// Whether the store is there: it says that it has no object of this name, or refuses to say.
-static bool answers(struct tier *t)
+bool store_answers(struct tier *t)
 {
     struct errmsg msg;
     uint64_t size;
@@ -256,7 +255,7 @@ bool note_trouble(struct tier *t, struct commit *c, const struct log_name *name,
     failed(t, name, why);
     bool may_be_store = e == ERR_NETWORK || e == ERR_IO;
     if (may_be_store && !x->answered)
-        x->answered = answers(t);
+        x->answered = store_answers(t);
     if (e == ERR_CONFLICT || (may_be_store && !x->answered)) {
         x->e = e;
         x->msg = *why;

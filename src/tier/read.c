@@ -4,7 +4,8 @@
 //   at most half of them (and four) read from objects at once. Who comes when as many do waits, but
 //   not longer than SLOW_MS after the one of them began that took longest;
 //   after a read has failed because the store did not answer, all are refused at once, but for one
-//   that tries it after a second, and then more and more rarely (AWAY_MAX_MS).
+//   that tries it after a second, and then more and more rarely (AWAY_MAX_MS). Should that fail
+//   while the store answers, its object was the matter, and the others are let in.
 //
 // Who is refused gets ERR_AWAY. A log is read by the reader that has its objects, if that is free,
 // so that a client who pages through it gets each object once.
@@ -145,9 +146,10 @@ enum err tier_read(void *arg, const struct log_name *name, uint64_t first, uint6
     if (e)
         return e;
     e = read_range(slot->reader, name, first, last, put_record, out, msg);
+    bool there = tries && e == ERR_NETWORK && store_answers(t);
     pthread_mutex_lock(&r->lock);
     bool before = r->away;
-    leave(t, slot, tries, e);
+    leave(t, slot, tries, there ? ERR_AWAY : e);
     bool now = r->away;
     pthread_mutex_unlock(&r->lock);
     if (now && !before)

@@ -79,6 +79,8 @@ struct trouble {
     unsigned own;  // failures of logs
     bool answered; // the store was asked, and is there
 };
+// Whether the store is there: it says that it has no object of some name, or refuses to say.
+bool store_answers(struct tier *t);
 // Takes a log's failure: counts and logs it. Returns true if the round must end.
 bool note_trouble(struct tier *t, struct commit *c, const struct log_name *name, enum err e,
                   const struct errmsg *why, struct trouble *x);

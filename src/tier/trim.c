@@ -21,7 +21,7 @@ static enum err trim_one(struct tier *t, const struct tier_due *d, const struct 
 void trim_round(struct tier *t, struct commit *c, const struct tier_due *due, size_t n,
                 size_t *done, struct trouble *x)
 {
-    for (size_t i = 0; i < n && !x->e; i++) {
+    for (size_t i = 0; i < n && !x->e && !archive_writer_broken(t->writer); i++) {
         struct errmsg why = {""};
         struct log_name name = {slice_of(due[i].keyspace, due[i].keyspace_size),
                                 slice_of(due[i].key, due[i].key_size)};
