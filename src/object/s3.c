@@ -684,8 +684,8 @@ static enum err set_address(struct s3 *s, const struct object_s3_options *o, str
     // so by itself, and to this machine there is no way; there SHA-256 would be a third of a put.
     char address[300];
     snprintf(address, sizeof address, "%s:%s", s->endpoint.host, text_or(s->endpoint.port, "80"));
-    bool here = s->endpoint.is_address && os_is_loopback(address);
-    s->hashes_payload = o->hash_payload || (strcmp(s->endpoint.scheme, "https") != 0 && !here);
+    s->here = s->endpoint.is_address && os_is_loopback(address);
+    s->hashes_payload = o->hash_payload || (strcmp(s->endpoint.scheme, "https") != 0 && !s->here);
     return ERR_OK;
 }
 
@@ -734,8 +734,11 @@ static enum err set_up(struct s3 *s, const struct object_options *o, struct errm
     e = object_base_init(&s->base, &s3_ops, o, where);
     if (e != ERR_OK)
         return err_set(msg, e, "%s", err_text(e));
-    struct transfers_options h = {o->os, connections, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS,
-                                  text_or(o->s3.ca_file, "")};
+    struct transfers_options h = {.os = o->os,
+                                  .connections = connections,
+                                  .timeout_ms = o->timeout_ms ? o->timeout_ms : TIMEOUT_MS,
+                                  .direct = s->here,
+                                  .ca_file = text_or(o->s3.ca_file, "")};
     e = transfers_new(&s->transfers, &h, msg);
     if (e != ERR_OK)
         object_base_release(&s->base);

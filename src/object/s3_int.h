@@ -25,6 +25,7 @@ struct s3 {
     char bucket[64];
     char region[64];
     char host[400]; // the Host header
+    bool here;      // the endpoint is on this machine: reached directly, through no proxy
     bool hashes_payload;
     uint64_t retry_ns;
     uint64_t multipart_bytes;

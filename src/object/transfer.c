@@ -22,6 +22,7 @@ struct transfers {
     struct os *os;
     unsigned connections;
     uint64_t timeout_ns;
+    bool direct;
     char *ca_file;
     CURLM *multi;
     pthread_t thread;
@@ -294,6 +295,8 @@ static CURL *new_handle(struct transfers *h)
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, KEEP_IDLE_S);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (h->direct)
+        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     if (*h->ca_file)
         curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file);
     curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
@@ -618,6 +621,7 @@ enum err transfers_new(struct transfers **out, const struct transfers_options *o
     }
     h->os = o->os;
     h->connections = o->connections;
+    h->direct = o->direct;
     h->timeout_ns = (uint64_t)o->timeout_ms * 1000000u;
     h->ca_file = strdup(o->ca_file);
     h->spare = calloc(o->connections, sizeof *h->spare);

@@ -97,6 +97,7 @@ struct transfers_options {
     struct os *os;
     unsigned connections;
     unsigned timeout_ms;
+    bool direct;         // through no proxy, whatever the environment says
     const char *ca_file; // "" the system's; copied
 };
 

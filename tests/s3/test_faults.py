@@ -395,6 +395,13 @@ def test_bodies_are_hashed_where_nothing_else_protects_them(tiny, open_tool):
     assert [d for what, d in tiny.digests if what == "PUT"] == ["UNSIGNED-PAYLOAD", hashed, hashed]
 
 
+def test_no_proxy_is_between_here_and_here(tiny, open_tool):
+    nobody = {"http_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9"}
+    assert open_tool(s3_options(tiny.endpoint, retry_ms=300), env=nobody).put("o", DATA).e == "OK"
+    elsewhere = tiny.endpoint.replace("127.0.0.1", "0.0.0.0")  # as any other machine: through the proxy
+    assert open_tool(s3_options(elsewhere, retry_ms=300), env=nobody).put("o", DATA).e == "NETWORK"
+
+
 def test_tls_where_there_is_none(tiny, open_tool):
     r = open_tool(s3_options(tiny.endpoint.replace("http", "https"))).get("o")
     assert r.e == "NETWORK" and "should endpoint be http://" in r.text
