@@ -681,7 +681,7 @@ static enum err set_address(struct s3 *s, const struct object_s3_options *o, str
     snprintf(s->host, sizeof s->host, "%s%s%s%s%s", s->in_path ? "" : bucket, s->in_path ? "" : ".",
              s->endpoint.host, *s->endpoint.port ? ":" : "", s->endpoint.port);
     // Over plain http the signed hash is what keeps bytes from being altered on the way. TLS does
-    // so by itself, and to this machine there is no way; there SHA-256 would be a third of a put.
+    // so by itself, and to this machine there is no way; there SHA-256 would be most of a put.
     char address[300];
     snprintf(address, sizeof address, "%s:%s", s->endpoint.host, text_or(s->endpoint.port, "80"));
     s->here = s->endpoint.is_address && os_is_loopback(address);
