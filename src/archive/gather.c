@@ -302,11 +302,11 @@ static void serve(struct worker *w, struct request *r)
 static void wait_for_work(struct worker *w)
 {
     const struct archive_batcher_options *o = &w->b->options;
+    uint64_t many = o->writer_thread_queue_capacity - o->writer_thread_queue_capacity / 2;
     struct timespec until = {.tv_sec = (time_t)(w->next_check_ns / 1000000000),
                              .tv_nsec = (long)(w->next_check_ns % 1000000000)};
     while (!w->stop && !w->requests && w->queued_bytes < o->queue_bytes / 4 &&
-           w->queued_appends < (o->writer_thread_queue_capacity + 1) / 2 &&
-           now_ns(w) < w->next_check_ns)
+           w->queued_appends < many && now_ns(w) < w->next_check_ns)
         if (pthread_cond_timedwait(&w->wake, &w->lock, &until))
             break;
 }

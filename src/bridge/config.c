@@ -140,13 +140,25 @@ static enum err check(const struct bridge_config *c, const char *path, struct er
     return check_sink(c, path, msg);
 }
 
+// librdkafka's own default of 100,000 messages is 10 MB of small ones. Each time as many wait, it
+// asks for no more, and looks again after up to a second: they must last longer than that, so the
+// bound that counts is the one in bytes (queued.max.messages.kbytes).
+static enum err read_ahead(struct bridge_config *c, const char *path, struct errmsg *msg)
+{
+    char why[300];
+    if (rd_kafka_conf_set(c->kafka, "queued.min.messages", "1000000", why, sizeof why))
+        return err_set(msg, ERR_INVALID, "%s: %s", path, why);
+    return ERR_OK;
+}
+
 enum err bridge_config_load(struct bridge_config *c, const char *path, struct errmsg *msg)
 {
     char why[300];
     *c = (struct bridge_config){.keys = config_new(&catalogue), .kafka = rd_kafka_conf_new()};
     if (!c->keys)
         return err_set(msg, ERR_NO_MEMORY, "out of memory");
-    enum err e = ini_read(path, load_key, c, msg);
+    enum err e = read_ahead(c, path, msg);
+    e = e ? e : ini_read(path, load_key, c, msg);
     for (size_t i = 0; i < BRIDGE_KEYS; i++) {
         c->text[i] = config_text(c->keys, i);
         c->number[i] = config_number(c->keys, i);

@@ -261,6 +261,48 @@ static void bounded(void **state)
     object_close(s);
 }
 
+// ---- at rest
+
+// The real machine, whose clock counts how often it is looked at.
+struct counting_os {
+    struct os os;
+    struct os_ops ops;
+    _Atomic uint64_t looks;
+};
+
+static uint64_t counted_mono_ns(struct os *os)
+{
+    ((struct counting_os *)os)->looks++;
+    return os_mono_ns(os_real());
+}
+
+// With no record, and with one that is not due, a thread sleeps: whatever the limits, it looks at
+// the clock a few times an interval. Two intervals of a tenth of a second here.
+static void sleeps(void **state)
+{
+    static const uint64_t capacities[] = {0, 1, 2, 4096, UINT64_MAX - 1, UINT64_MAX};
+    for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
+        struct object_store *s = fake_object_new();
+        struct counting_os c = {.ops = *os_real()->ops};
+        struct archive_batcher_options o = {.writer_thread_queue_capacity = capacities[i],
+                                            .batch_flush_interval_millis = HOUR};
+        struct archive_batcher *b;
+        uint8_t bytes[100];
+        char key[16];
+        c.os.ops = &c.ops;
+        c.ops.mono_ns = counted_mono_ns;
+        assert_ok(archive_batcher_new(&b, s, &c.os, NULL, &o, NULL));
+        os_sleep_us(os_real(), 100000);
+        struct archive_insert in = number(bytes, i);
+        struct archive_log log = log_number(1, key);
+        assert_ok(archive_batcher_append(b, &log, &in, 1, NULL));
+        os_sleep_us(os_real(), 100000);
+        assert_true(c.looks < 1000); // a thread that spins: some hundred thousand
+        archive_batcher_free(b);
+        object_close(s);
+    }
+}
+
 int main(void)
 {
     log_set_level(LOG_NONE);
@@ -270,6 +312,7 @@ int main(void)
         cmocka_unit_test(errors_stick),
         cmocka_unit_test(bad_input),
         cmocka_unit_test(bounded),
+        cmocka_unit_test(sleeps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,7 @@ static void defaults(void **state)
     struct bridge_config c;
     struct errmsg msg = {""};
     assert_ok(load(&c, LEAST "[bridge]\ndirectory = d\n", &msg));
+    expect_kafka(&c, "queued.min.messages", "1000000");
     assert_string_equal(c.text[BRIDGE_s3_use_default_credentials], "true");
     assert_int_equal(c.number[BRIDGE_kafka_offset_commit_interval_seconds], 60);
     assert_int_equal(c.nonce.source, PARSE_NONE);
