@@ -2,12 +2,13 @@
 """The Kafka bridge: messages a second from a topic of 8 partitions to the directory store, beside a consumer that
 throws the same messages away (kcat), so that it can be told where Kafka is the limit.
 
-  make build debug && bench/bridge.py [--messages 4000000] [--size 100] [--rounds 3] [--batcher KEY=VALUE]...
+  tools/build release && bench/bridge.py [--messages 4000000] [--size 100] [--rounds 3] [--batcher KEY=VALUE]...
+                                         [--kafka KEY=VALUE]...
 
 One Apache Kafka node on this machine (tests/kafka/kafka). Each round reads the topic from its beginning with a
 group of its own into an empty directory. A rate is taken between the first and the last time that the bridge wrote
 its metrics, while it had work: what is counted is stored, in objects that are synced. CPU is the bridge's, of
-all its threads. Peak memory includes what librdkafka reads ahead (queued.max.messages.kbytes, 64 MiB).
+all its threads. Peak memory includes what librdkafka reads ahead.
 """
 import argparse
 import pathlib
@@ -42,7 +43,7 @@ def cpu_and_memory(pid):
     return (int(fields[11]) + int(fields[12])) / 100, int(peak) / 1024
 
 
-def bridge(place, bootstrap, topic, group, messages, batcher):
+def bridge(place, bootstrap, topic, group, a):
     objects, metrics, conf = place / "objects", place / "metrics", place / "bridge.ini"
     shutil.rmtree(objects, ignore_errors=True)
     metrics.unlink(missing_ok=True)
@@ -52,12 +53,13 @@ group.id = {group}
 bootstrap.servers = {bootstrap}
 auto.offset.reset = earliest
 offset_commit_interval_seconds = 1
+{chr(10).join(a.kafka)}
 [parser]
 nonce_parser = RecordOffset
 keyspace_parser = Static(bench)
 key_parser = RecordPartition
 [batcher]
-{chr(10).join(batcher)}
+{chr(10).join(a.batcher)}
 [bridge]
 directory = {objects}
 metrics_file = {metrics}
@@ -65,7 +67,7 @@ metrics_file = {metrics}
     with open(place / "log", "wb") as log:
         process = subprocess.Popen([VARVE, "bridge", "--config", conf], stderr=log)
     first = last = None
-    while not last or last[1] < messages:
+    while not last or last[1] < a.messages:
         time.sleep(0.02)
         if process.poll() is not None:
             sys.exit("the bridge ended:\n" + (place / "log").read_text())
@@ -76,7 +78,7 @@ metrics_file = {metrics}
     process.send_signal(signal.SIGTERM)
     process.wait()
     span = last[0] - first[0]
-    return (last[1] - first[1]) / span if span else float("inf"), cpu * 1e6 / messages, peak
+    return (last[1] - first[1]) / span if span else float("inf"), cpu * 1e6 / a.messages, peak
 
 
 def discard(bootstrap, topic, messages):
@@ -92,6 +94,7 @@ def main():
     p.add_argument("--size", type=int, default=100)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--batcher", action="append", default=[], metavar="KEY=VALUE")
+    p.add_argument("--kafka", action="append", default=[], metavar="KEY=VALUE")
     a = p.parse_args()
     place = pathlib.Path(tempfile.mkdtemp(prefix="varve-bench-bridge-"))
     script = ROOT / "tests" / "kafka" / "kafka"
@@ -104,7 +107,7 @@ def main():
             kafka.bulk("bench", first, min(500_000, a.messages - first), a.size)
         kafka.close()
         for r in range(a.rounds):
-            rate, cpu, peak = bridge(place, bootstrap, "bench", f"group{r}", a.messages, a.batcher)
+            rate, cpu, peak = bridge(place, bootstrap, "bench", f"group{r}", a)
             print(f"round {r}: bridge {rate / 1e3:.0f}k/s, {cpu:.2f} us of CPU a message, peak "
                   f"{peak:.0f} MiB; discarding {discard(bootstrap, 'bench', a.messages) / 1e3:.0f}k/s",
                   flush=True)

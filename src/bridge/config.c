@@ -140,13 +140,13 @@ static enum err check(const struct bridge_config *c, const char *path, struct er
     return check_sink(c, path, msg);
 }
 
-// librdkafka's own default of 100,000 messages is 10 MB of small ones. Each time as many wait, it
-// asks for no more, and looks again after up to a second: they must last longer than that, so the
-// bound that counts is the one in bytes (queued.max.messages.kbytes).
+// librdkafka stops fetching while so many messages wait, and looks again up to a second later. Its
+// own default of 100,000 lasts a tenth of a second here; a second's worth keeps us busy. Larger
+// messages reach the bound in bytes first (queued.max.messages.kbytes, 64 MiB).
 static enum err read_ahead(struct bridge_config *c, const char *path, struct errmsg *msg)
 {
     char why[300];
-    if (rd_kafka_conf_set(c->kafka, "queued.min.messages", "1000000", why, sizeof why))
+    if (rd_kafka_conf_set(c->kafka, "queued.min.messages", "500000", why, sizeof why))
         return err_set(msg, ERR_INVALID, "%s: %s", path, why);
     return ERR_OK;
 }

@@ -115,7 +115,7 @@ static void defaults(void **state)
     struct bridge_config c;
     struct errmsg msg = {""};
     assert_ok(load(&c, LEAST "[bridge]\ndirectory = d\n", &msg));
-    expect_kafka(&c, "queued.min.messages", "1000000");
+    expect_kafka(&c, "queued.min.messages", "500000");
     assert_string_equal(c.text[BRIDGE_s3_use_default_credentials], "true");
     assert_int_equal(c.number[BRIDGE_kafka_offset_commit_interval_seconds], 60);
     assert_int_equal(c.nonce.source, PARSE_NONE);
@@ -134,6 +134,9 @@ static void what_is_always_so(void **state)
                    &msg));
     expect_kafka(&c, "enable.auto.commit", "false");
     expect_kafka(&c, "enable.auto.offset.store", "true");
+    bridge_config_release(&c);
+    assert_ok(load(&c, LEAST "[bridge]\ndirectory = d\n[kafka]\nqueued.min.messages = 7\n", &msg));
+    expect_kafka(&c, "queued.min.messages", "7");
     bridge_config_release(&c);
 }
 
