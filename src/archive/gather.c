@@ -330,6 +330,7 @@ static void recycle(struct worker *w, struct block *blocks)
 void *worker_main(void *arg)
 {
     struct worker *w = arg;
+    os_thread_name("batcher");
     uint64_t check_ns = w->b->options.batch_check_interval_millis * 1000000;
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {

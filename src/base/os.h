@@ -98,6 +98,8 @@ unsigned os_cpus(void);
 uint64_t os_memory(void);
 // The value of an environment variable or NULL.
 const char *os_env(const char *name);
+// Names the calling thread for top, perf and debuggers; at most 15 bytes of the name are kept.
+void os_thread_name(const char *name);
 // The calling thread yields to others when the CPUs are busy.
 void os_thread_yields(void);
 // True if the descriptor (0, 1, 2) is a terminal: whether a person sees what is written there.

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdatomic.h>
@@ -435,6 +436,13 @@ uint64_t os_memory(void)
 const char *os_env(const char *name)
 {
     return getenv(name);
+}
+
+void os_thread_name(const char *name)
+{
+    char kept[16];
+    (void)snprintf(kept, sizeof kept, "%s", name);
+    (void)pthread_setname_np(pthread_self(), kept);
 }
 
 void os_thread_yields(void)

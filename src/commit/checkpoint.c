@@ -174,6 +174,16 @@ static bool falls_behind(const struct commit *c)
            os_mono_ns(c->o.os) - c->checkpoint_ended_ns < c->checkpoint_took_ns;
 }
 
+static uint64_t dirty_bytes(const struct commit *c)
+{
+    return keys_dirty_bytes(c->keys) + logs_dirty_bytes(c->logs) + rels_dirty_bytes(c->rels);
+}
+
+bool writers_will_wait(const struct commit *c)
+{
+    return dirty_bytes(c) >= c->dirty_limit + c->dirty_limit / 2;
+}
+
 // Steps 3 to 6.
 static enum err write_below(struct commit *c, struct pins *p, const struct log_pins *logs,
                             uint64_t cursor, struct errmsg *msg)
@@ -330,8 +340,7 @@ void want_checkpoint(struct commit *c)
 enum err admit_write(struct commit *c)
 {
     uint64_t log = wal_bytes(c->wal) - atomic_load_explicit(&c->log_mark, memory_order_relaxed);
-    uint64_t dirty =
-        keys_dirty_bytes(c->keys) + logs_dirty_bytes(c->logs) + rels_dirty_bytes(c->rels);
+    uint64_t dirty = dirty_bytes(c);
     if (log < c->log_limit && dirty < c->dirty_limit)
         return ERR_OK;
     want_checkpoint(c);
@@ -395,6 +404,7 @@ static void house_sleep(struct commit *c)
 void *housekeeper_main(void *arg)
 {
     struct commit *c = arg;
+    os_thread_name("checkpoints");
     os_thread_yields(); // to those who answer clients: compressing a checkpoint takes a CPU
     uint64_t last = os_mono_ns(c->o.os);
     bool more = false; // keys may have expired than one step deletes

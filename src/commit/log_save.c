@@ -214,6 +214,8 @@ static enum err write_chunks(struct commit *c, struct store_writer *w, enum stor
                     break;
                 row = buf_slice(b);
             }
+            if (kind == ROW_CHUNK && writers_will_wait(c))
+                store_hurry(w);
             e = store_add(w, space, row_chunk_key(key, kind, v[i].log->id, ch->meta.first), row);
         }
     }

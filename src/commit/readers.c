@@ -6,6 +6,7 @@
 static void *readers_main(void *arg)
 {
     struct readers *p = arg;
+    os_thread_name("reader");
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->first && !p->stopping)

@@ -539,6 +539,7 @@ static bool is_idle(const struct transfers *h)
 static void *run(void *arg)
 {
     struct transfers *h = arg;
+    os_thread_name("objects");
     for (;;) {
         take_arrivals(h);
         end_active(h);

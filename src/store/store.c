@@ -81,7 +81,6 @@ enum err store_begin(struct store *s, struct store_writer **out)
 
 void store_hurry(struct store_writer *w)
 {
-    VERIFY(!w->any);
     w->hurry = true;
 }
 

@@ -55,6 +55,7 @@ struct rocks_writer {
     struct rocks *r;
     rocksdb_sstfilewriter_t *sst; // of the space being written, or NULL
     bool open;                    // a file of `sst` is open: the last of `files`
+    bool hurried;                 // `sst` has the options for a hurry
     char **files;                 // finished files, then the open one; paths, owned
     size_t count;
     size_t room;
@@ -567,10 +568,11 @@ static enum err open_file(struct rocks_writer *w, enum store_space space)
         return err_set(&w->base.why, ERR_NO_MEMORY, "out of memory");
     w->files[w->count++] = path;
     w->space_files[space]++;
-    if (!w->sst)
-        w->sst = rocksdb_sstfilewriter_create(w->r->env_options, w->base.hurry
-                                                                     ? w->r->hurry_options[space]
-                                                                     : w->r->writer_options[space]);
+    if (!w->sst) {
+        rocksdb_options_t **options = w->base.hurry ? w->r->hurry_options : w->r->writer_options;
+        w->sst = rocksdb_sstfilewriter_create(w->r->env_options, options[space]);
+        w->hurried = w->base.hurry;
+    }
     char *text = NULL;
     rocksdb_sstfilewriter_open(w->sst, path, &text);
     if (text)
@@ -603,7 +605,7 @@ static enum err rocks_add(struct store_writer *b, enum store_space space, struct
 {
     struct rocks_writer *w = (struct rocks_writer *)b;
     enum err e = ERR_OK;
-    if (b->any && space != b->space) {
+    if (b->any && (space != b->space || b->hurry != w->hurried)) {
         e = finish_file(w);
         drop_sst(w); // each space has its own options
     }

@@ -151,6 +151,7 @@ enum err tier_run(struct tier *t, struct commit *c, size_t *moved, struct errmsg
 static void *mover_main(void *arg)
 {
     struct tier *t = arg;
+    os_thread_name("tier");
     uint64_t wait = t->o.interval_ms;
     os_thread_yields();
     while (!stopping(t) && !atomic_load(&t->fenced)) {

@@ -347,6 +347,7 @@ static void wait_for_return(struct wal *w)
 void *flusher_main(void *arg)
 {
     struct wal *w = arg;
+    os_thread_name("wal-flusher");
     pthread_mutex_lock(&w->flush_lock);
     pthread_mutex_lock(&w->lock);
     for (;;) {

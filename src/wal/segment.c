@@ -160,6 +160,7 @@ static bool spare_wanted(const struct wal *w)
 void *preparer_main(void *arg)
 {
     struct wal *w = arg;
+    os_thread_name("wal-preparer");
     pthread_mutex_lock(&w->lock);
     while (!w->closing && !w->abandoned && !atomic_load(&w->failed)) {
         if (!spare_wanted(w)) {

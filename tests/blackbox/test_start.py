@@ -137,6 +137,16 @@ def test_environment(tmp_path):
                                                env={"VARVE_STORAGE_NONSENSE": "1"})
 
 
+def test_threads_have_names(start, tmp_path):
+    server = start("--tier-dir", str(tmp_path / "objects"))
+    tasks = pathlib.Path(f"/proc/{server.process.pid}/task")
+
+    def names():
+        return {(t / "comm").read_text().strip() for t in tasks.iterdir()}
+    wait_until(lambda: names() >= {"varve", "net-0", "zmq", "wal-flusher", "wal-preparer", "checkpoints", "reader",
+                                   "tier"})
+
+
 def test_a_full_disk_turns_it_read_only_until_space_returns(tmp_path):
     """A small file system of its own (tmpfs; needs root), filled by another file."""
     if os.geteuid() != 0:

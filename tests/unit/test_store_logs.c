@@ -291,8 +291,8 @@ static void count_codec(void *arg, struct table *t)
     *(unsigned *)arg += memmem(t->data, t->n, "LZ4HC", 5) != NULL;
 }
 
-// In a hurry with LZ4, which is there as well.
-static void chunks_compressed(struct fixture *f, bool hurry)
+// From the row on from which it is in a hurry, in LZ4, which is there as well.
+static void chunks_compressed(struct fixture *f, uint64_t hurry_from)
 {
     reopen(f);
     static uint8_t text[CHUNK_BYTES];
@@ -300,17 +300,28 @@ static void chunks_compressed(struct fixture *f, bool hurry)
         text[i] = i % 8 == 0 ? (uint8_t)('a' + i / 8 * 7919 % 26) : (uint8_t) "a line, "[i % 8];
     struct store_writer *w;
     assert_ok(store_begin(f->s, &w));
-    if (hurry)
+    if (hurry_from == 0)
         store_hurry(w);
     assert_ok(store_add(w, STORE_KEYS, slice_str("k"), slice_str("not a chunk")));
     for (uint64_t i = 0; i < 50; i++) {
         struct row_key k = row_key(ROW_CHUNK, 1, 1 + i);
+        if (i >= hurry_from)
+            store_hurry(w);
         assert_ok(store_add(w, STORE_LOGS, key_slice(&k), slice_of(text, sizeof text)));
     }
     commit(w);
+    for (uint64_t i = 0; i < 50; i++) {
+        struct row_key k = row_key(ROW_CHUNK, 1, 1 + i);
+        struct buf got;
+        buf_init(&got, 2 * CHUNK_BYTES);
+        assert_ok(store_get(f->s, STORE_LOGS, key_slice(&k), false, &got));
+        assert_true(slice_equal(buf_slice(&got), slice_of(text, sizeof text)));
+        buf_release(&got);
+    }
     unsigned with = 0;
-    assert_int_equal(each_table(f, count_codec, &with), 2);
-    assert_int_equal(with, hurry ? 0 : 1);
+    bool both = hurry_from > 0 && hurry_from < 50;
+    assert_int_equal(each_table(f, count_codec, &with), both ? 3 : 2);
+    assert_int_equal(with, hurry_from ? 1 : 0);
     struct store_stats stats;
     store_get_stats(f->s, &stats);
     assert_true(stats.disk_bytes < 50 * CHUNK_BYTES / 2);
@@ -318,12 +329,17 @@ static void chunks_compressed(struct fixture *f, bool hurry)
 
 static void chunks_are_compressed(void **state)
 {
-    chunks_compressed(*state, false);
+    chunks_compressed(*state, 50);
 }
 
 static void chunks_are_compressed_in_a_hurry(void **state)
 {
-    chunks_compressed(*state, true);
+    chunks_compressed(*state, 0);
+}
+
+static void chunks_are_compressed_in_a_hurry_from_some_on(void **state)
+{
+    chunks_compressed(*state, 20);
 }
 
 #define BOTH(test)                                         \
@@ -340,6 +356,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(metadata_is_read_without_chunks, setup_rocks, teardown),
         cmocka_unit_test_setup_teardown(chunks_are_compressed, setup_rocks, teardown),
         cmocka_unit_test_setup_teardown(chunks_are_compressed_in_a_hurry, setup_rocks, teardown),
+        cmocka_unit_test_setup_teardown(chunks_are_compressed_in_a_hurry_from_some_on, setup_rocks,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

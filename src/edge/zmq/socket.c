@@ -175,6 +175,7 @@ static void rest(struct zmq_edge *z, bool stopping)
 static void *edge_thread(void *arg)
 {
     struct zmq_edge *z = arg;
+    os_thread_name("zmq");
     for (;;) {
         bool stopping = atomic_load(&z->stopping);
         bool more = !stopping && has_room(z) && receive(z);
