@@ -283,7 +283,8 @@ struct varve_log_query {
 // memory; the rest is the caller's. A page ends at page_size records or 4 MiB of them.
 struct varve_page {
     uint64_t first_offset; // of the log: the oldest record that may still be there
-    uint64_t next_offset;  // of the log: what the next record will get
+    uint64_t next_offset;  // of the log: what the next record will get; a page that ends before
+                           // the log does may leave out what was added last
     uint64_t next;         // the offset at which this reading goes on
     uint32_t records;      // with a filter it may be 0 although there is more
     bool truncated;        // records that were asked for are no longer kept
