@@ -179,9 +179,15 @@ static uint64_t dirty_bytes(const struct commit *c)
     return keys_dirty_bytes(c->keys) + logs_dirty_bytes(c->logs) + rels_dirty_bytes(c->rels);
 }
 
+// Bytes of the log that a checkpoint would let go.
+static uint64_t log_bytes(const struct commit *c)
+{
+    return wal_bytes(c->wal) - atomic_load_explicit(&c->log_mark, memory_order_relaxed);
+}
+
 bool writers_will_wait(const struct commit *c)
 {
-    return dirty_bytes(c) >= c->dirty_limit + c->dirty_limit / 2;
+    return log_bytes(c) >= c->log_stop / 2 || dirty_bytes(c) >= c->dirty_limit + c->dirty_limit / 2;
 }
 
 // Steps 3 to 6.
@@ -339,8 +345,7 @@ void want_checkpoint(struct commit *c)
 
 enum err admit_write(struct commit *c)
 {
-    uint64_t log = wal_bytes(c->wal) - atomic_load_explicit(&c->log_mark, memory_order_relaxed);
-    uint64_t dirty = dirty_bytes(c);
+    uint64_t log = log_bytes(c), dirty = dirty_bytes(c);
     if (log < c->log_limit && dirty < c->dirty_limit)
         return ERR_OK;
     want_checkpoint(c);

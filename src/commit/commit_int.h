@@ -169,7 +169,7 @@ enum err load_log_tail(struct commit *c, const struct log_name *name);
 // checkpoint.c
 void *housekeeper_main(void *arg);
 void want_checkpoint(struct commit *c);
-// Memory that waits for a checkpoint is three quarters of the way to where writers are held up.
+// The log, or memory that waits for a checkpoint, is well on the way to where writers are held up.
 bool writers_will_wait(const struct commit *c);
 // ERR_OK when a write may be admitted; ERR_FULL or ERR_NO_SPACE otherwise.
 MUST_USE
