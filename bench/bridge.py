@@ -3,12 +3,13 @@
 throws the same messages away (kcat), so that it can be told where Kafka is the limit.
 
   tools/build release && bench/bridge.py [--messages 4000000] [--size 100] [--rounds 3] [--batcher KEY=VALUE]...
-                                         [--kafka KEY=VALUE]...
+                                         [--kafka KEY=VALUE]... [--keys N] [--server]
 
 One Apache Kafka node on this machine (tests/kafka/kafka). Each round reads the topic from its beginning with a
 group of its own into an empty directory. A rate is taken between the first and the last time that the bridge wrote
 its metrics, while it had work: what is counted is stored, in objects that are synced. CPU is the bridge's, of
-all its threads. Peak memory includes what librdkafka reads ahead.
+all its threads. Peak memory includes what librdkafka reads ahead. A log is a partition, or with --keys one of so
+many keys, which come in turn. With --server the records go into a varve server, one of its own a round.
 """
 import argparse
 import pathlib
@@ -43,10 +44,23 @@ def cpu_and_memory(pid):
     return (int(fields[11]) + int(fields[12])) / 100, int(peak) / 1024
 
 
+def serve(place):
+    """A server on an empty directory: (process, address of its binary protocol)."""
+    shutil.rmtree(place / "data", ignore_errors=True)
+    server = subprocess.Popen([VARVE, "serve", "--data", place / "data", "--http", "off", "--zmq", "off",
+                               "--binary", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.DEVNULL)
+    for line in server.stdout:
+        if line.startswith("listening binary"):
+            return server, line.split()[2]
+    sys.exit("the server does not start")
+
+
 def bridge(place, bootstrap, topic, group, a):
     objects, metrics, conf = place / "objects", place / "metrics", place / "bridge.ini"
     shutil.rmtree(objects, ignore_errors=True)
     metrics.unlink(missing_ok=True)
+    server, address = serve(place) if a.server else (None, None)
     conf.write_text(f"""[kafka]
 topic = {topic}
 group.id = {group}
@@ -57,11 +71,11 @@ offset_commit_interval_seconds = 1
 [parser]
 nonce_parser = RecordOffset
 keyspace_parser = Static(bench)
-key_parser = RecordPartition
+key_parser = {"RecordKey" if a.keys else "RecordPartition"}
 [batcher]
 {chr(10).join(a.batcher)}
 [bridge]
-directory = {objects}
+{f"server = {address}" if server else f"directory = {objects}"}
 metrics_file = {metrics}
 """)
     with open(place / "log", "wb") as log:
@@ -77,6 +91,9 @@ metrics_file = {metrics}
     cpu, peak = cpu_and_memory(process.pid)
     process.send_signal(signal.SIGTERM)
     process.wait()
+    if server:
+        server.terminate()
+        server.wait()
     span = last[0] - first[0]
     return (last[1] - first[1]) / span if span else float("inf"), cpu * 1e6 / a.messages, peak
 
@@ -93,6 +110,8 @@ def main():
     p.add_argument("--messages", type=int, default=4_000_000)
     p.add_argument("--size", type=int, default=100)
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--keys", type=int, default=0)
+    p.add_argument("--server", action="store_true")
     p.add_argument("--batcher", action="append", default=[], metavar="KEY=VALUE")
     p.add_argument("--kafka", action="append", default=[], metavar="KEY=VALUE")
     a = p.parse_args()
@@ -104,7 +123,7 @@ def main():
         kafka = Kafka(bootstrap=bootstrap)
         kafka.topic("bench", 8)
         for first in range(0, a.messages, 500_000):
-            kafka.bulk("bench", first, min(500_000, a.messages - first), a.size)
+            kafka.bulk("bench", first, min(500_000, a.messages - first), a.size, a.keys)
         kafka.close()
         for r in range(a.rounds):
             rate, cpu, peak = bridge(place, bootstrap, "bench", f"group{r}", a)

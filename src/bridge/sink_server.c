@@ -7,7 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RUN_RECORDS = 1000, RUN_BYTES = 256 << 10, PIPELINE = 64, TIMEOUT_MS = 60000 };
+enum {
+    RUN_RECORDS = 1000,
+    RUN_BYTES = 256 << 10,
+    PIPELINE = 2048, // where each record is another log's, so many share a sync of the server
+    TIMEOUT_MS = 60000,
+};
 
 struct server {
     struct sink base;
