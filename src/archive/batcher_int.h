@@ -72,7 +72,8 @@ struct worker {
     size_t buckets, batches;
     struct batch **active; // those with records
     size_t active_n, active_cap;
-    size_t held; // bytes in batches
+    size_t waiting; // bytes of records in batches
+    size_t held;    // memory of those, and what batches keep for more
     uint64_t next_check_ns;
 };
 

@@ -11,7 +11,7 @@
 enum {
     GROUP = 1000,          // logs written at once
     SPARES = 128,          // empty blocks kept
-    KEEP_BYTES = 64 << 10, // buffers larger than this are not kept by an empty batch
+    KEEP_BYTES = 64 << 10, // an empty batch does not keep buffers larger than this
     IDLE_BATCHES = 10000,  // empty batches kept
 };
 
@@ -61,10 +61,25 @@ static struct batch *find(struct worker *w, uint64_t hash, struct slice keyspace
     return b;
 }
 
-static void free_batch(struct batch *b)
+// Memory of its records, whether it holds some or not.
+static size_t weight(const struct batch *b)
 {
-    free(b->records);
+    return b->bytes_cap + b->records_cap * sizeof *b->records;
+}
+
+static void drop_buffers(struct worker *w, struct batch *b)
+{
+    w->held -= weight(b);
     free(b->bytes);
+    free(b->records);
+    b->bytes = NULL;
+    b->records = NULL;
+    b->bytes_cap = b->records_cap = 0;
+}
+
+static void free_batch(struct worker *w, struct batch *b)
+{
+    drop_buffers(w, b);
     free(b);
 }
 
@@ -78,7 +93,7 @@ static void drop_idle(struct worker *w)
                 continue;
             }
             *at = b->chain;
-            free_batch(b);
+            free_batch(w, b);
             w->batches--;
         }
 }
@@ -120,13 +135,14 @@ static enum err activate(struct worker *w, struct batch *b)
     return ERR_OK;
 }
 
-static enum err make_room(struct batch *b, size_t n)
+static enum err make_room(struct worker *w, struct batch *b, size_t n)
 {
     if (b->count == b->records_cap) {
         size_t cap = b->records_cap ? b->records_cap * 2 : 8;
         void *p = realloc(b->records, cap * sizeof *b->records);
         if (!p)
             return ERR_NO_MEMORY;
+        w->held += (cap - b->records_cap) * sizeof *b->records;
         b->records = p;
         b->records_cap = cap;
     }
@@ -137,21 +153,17 @@ static enum err make_room(struct batch *b, size_t n)
         void *p = realloc(b->bytes, cap);
         if (!p)
             return ERR_NO_MEMORY;
+        w->held += cap - b->bytes_cap;
         b->bytes = p;
         b->bytes_cap = cap;
     }
     return ERR_OK;
 }
 
-static size_t weight(const struct batch *b)
-{
-    return b->size + b->count * sizeof *b->records;
-}
-
 static enum err add(struct worker *w, struct batch *b, const struct entry *e, const uint8_t *bytes)
 {
     enum err err = b->count == 0 ? activate(w, b) : ERR_OK;
-    err = err ? err : make_room(b, e->n);
+    err = err ? err : make_room(w, b, e->n);
     if (err)
         return err;
     // The offset, as `bytes` may still move.
@@ -161,23 +173,19 @@ static enum err add(struct worker *w, struct batch *b, const struct entry *e, co
     if (e->n)
         memcpy(b->bytes + b->size, bytes, e->n);
     b->size += e->n;
-    w->held += e->n + sizeof *b->records;
+    w->waiting += e->n + sizeof *b->records;
     return ERR_OK;
 }
 
 static void empty(struct worker *w, struct batch *b)
 {
-    w->held -= weight(b);
+    w->waiting -= b->size + b->count * sizeof *b->records;
     w->active[b->active] = w->active[--w->active_n];
     w->active[b->active]->active = b->active;
     b->count = b->size = 0;
-    if (b->bytes_cap > KEEP_BYTES || b->records_cap * sizeof *b->records > KEEP_BYTES) {
-        free(b->bytes);
-        free(b->records);
-        b->bytes = NULL;
-        b->records = NULL;
-        b->bytes_cap = b->records_cap = 0;
-    }
+    // What is kept for the next records counts as held, so it must leave room for others'.
+    if (weight(b) > KEEP_BYTES || w->held > w->b->options.memory_bytes / 4)
+        drop_buffers(w, b);
 }
 
 // ---- writing
@@ -209,7 +217,7 @@ static enum err write_group(struct worker *w, struct batch **group, size_t n, st
     w->stats.stored += stored;
     w->stats.dropped += dropped;
     w->stats.batches += objects;
-    w->stats.bytes = w->held;
+    w->stats.bytes = w->waiting;
     pthread_mutex_unlock(&w->lock);
     free(in);
     return e;
@@ -225,18 +233,22 @@ static bool is_due(const struct worker *w, const struct batch *b, enum due due, 
            (due == DUE_LOOK && now - b->born_ns >= o->batch_flush_interval_millis * 1000000);
 }
 
-// Writes what is due, a group at a time.
+// Writes what is due, a group at a time. A group's records are encoded all at once, beside the
+// batches, so its bytes are bounded too.
 static void write_due(struct worker *w, enum due due)
 {
     struct batch *group[GROUP];
     struct errmsg msg = {""};
-    uint64_t now = now_ns(w);
+    uint64_t now = now_ns(w), most = w->b->options.memory_bytes / 4;
     enum err e = ERR_OK;
     for (size_t n = 1; n && !e;) {
+        size_t bytes = 0;
         n = 0;
-        for (size_t i = w->active_n; i-- > 0 && n < GROUP;)
-            if (is_due(w, w->active[i], due, now))
+        for (size_t i = w->active_n; i-- > 0 && n < GROUP && bytes < most;)
+            if (is_due(w, w->active[i], due, now)) {
+                bytes += weight(w->active[i]);
                 group[n++] = w->active[i];
+            }
         e = n ? write_group(w, group, n, &msg) : ERR_OK;
     }
     if (e)
@@ -357,7 +369,7 @@ void *worker_main(void *arg)
         if (w->failed)
             drop_all(w);
         pthread_mutex_lock(&w->lock);
-        w->stats.bytes = w->held;
+        w->stats.bytes = w->waiting;
         recycle(w, blocks);
     }
     // Flushes that came too late.
@@ -376,7 +388,7 @@ void worker_release(struct worker *w)
     for (size_t i = 0; i < w->buckets; i++)
         for (struct batch *b = w->table[i], *next; b; b = next) {
             next = b->chain;
-            free_batch(b);
+            free_batch(w, b);
         }
     free(w->table);
     free(w->active);
