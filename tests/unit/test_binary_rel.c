@@ -203,6 +203,50 @@ static void many_and_combined(void **state)
     leave(&r);
 }
 
+// What looks at many members is a job; a list may become cold before it runs.
+static void combined_elsewhere(void **state)
+{
+    enum { MANY = 90000, TIMES = 4 };
+    uint64_t *ids = malloc(MANY * sizeof *ids);
+    struct room r;
+    assert_non_null(ids);
+    enter(&r);
+    for (uint64_t part = 0; part < TIMES; part++) {
+        for (uint64_t i = 0; i < MANY; i++)
+            ids[i] = 5 + 3 * (part * MANY + i);
+        ask_add(&r, "f", 1, (struct ids){ids, MANY * sizeof *ids});
+        expect32(&r, MANY);
+        run(&r);
+    }
+    free(ids);
+    ask_add(&r, "f", 2, IDS(8, 9, 11));
+    expect32(&r, 3);
+    run(&r);
+    const struct list same[] = {{"f", 1, 0}, {"f", 1, 0}}, few[] = {{"f", 1, 0}, {"f", 2, 0}};
+    fake_commit_defer(r.commit, true);
+    ask_combine(&r, INTERSECT, few, 2, 0, 0, 0); // three members at most: here
+    expect_combined(&r, false, 0, IDS(8, 11));
+    run(&r);
+    ask_combine(&r, INTERSECT, same, 2, 0, 2, 0);
+    ask_ping(&r);
+    feed(&r);
+    assert_true(r.conn->waiting && buf_len(&r.conn->out) == 0);
+    fake_rel_cold(r.commit, "f", 1, false);
+    work(&r); // the combination
+    assert_true(r.conn->waiting && buf_len(&r.conn->out) == 0);
+    work(&r); // the fetch
+    work(&r); // the combination again
+    expect_combined(&r, true, 8, IDS(5, 8));
+    expect_ping(&r);
+    check(&r);
+    assert_false(r.conn->waiting || r.conn->holds);
+    // The client goes away meanwhile.
+    ask_combine(&r, DIFFERENCE, same, 2, 0, 2, 0);
+    feed(&r);
+    fake_commit_work(r.commit);
+    leave(&r);
+}
+
 static bool next_from(struct slice *body, uint64_t *from, uint64_t *count)
 {
     if (body->n == 0)
@@ -895,6 +939,7 @@ int main(void)
         cmocka_unit_test(reverse_and_recent),
         cmocka_unit_test(edits),
         cmocka_unit_test(many_and_combined),
+        cmocka_unit_test(combined_elsewhere),
         cmocka_unit_test(froms),
         cmocka_unit_test(together),
         cmocka_unit_test(relaxed),

@@ -35,11 +35,14 @@ struct binary_job {
     void (*run)(struct binary_job *j); // there; sets e, msg, dep. Again after ERR_FULL
     enum conn_verdict (*reply)(struct binary_job *j); // on the loop, afterwards
     void (*release)(struct binary_job *j);            // on the loop; frees it
+    // For jobs that do not block: brings in what made them end with ERR_COLD, then calls done, and
+    // they run again. On the loop. NULL: there are none.
+    enum err (*fetch)(struct binary_job *j, void (*done)(void *arg, enum err e), void *arg);
     // The answer.
     enum err e;
     struct errmsg msg;
     uint64_t dep;
-    bool room; // it waits for room, to run again
+    bool again; // it waits for room or for what was cold, to run again
 };
 
 struct request {

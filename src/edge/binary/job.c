@@ -10,7 +10,7 @@ static void job_run(void *arg)
 }
 
 // On some thread of the commit room.
-static void job_has_room(void *arg, enum err e)
+static void job_may_run_again(void *arg, enum err e)
 {
     struct binary_job *j = arg;
     j->e = e;
@@ -54,15 +54,17 @@ enum conn_verdict binary_job_reply(struct conn *c)
 {
     struct session *s = conn_state(c);
     struct binary_job *j = s->job;
-    if (j->room) {
-        j->room = false;
+    if (j->again) {
+        j->again = false;
         return j->e ? job_conclude(c, j) : binary_job_start(c, j);
     }
-    if (j->e != ERR_FULL)
+    bool cold = j->e == ERR_COLD && j->fetch;
+    if (j->e != ERR_FULL && !cold)
         return job_conclude(c, j);
-    j->room = true;
+    j->again = true;
     conn_hold(c);
-    enum err e = commit_wait_room(j->commit, job_has_room, j);
+    enum err e = cold ? j->fetch(j, job_may_run_again, j)
+                      : commit_wait_room(j->commit, job_may_run_again, j);
     if (e == ERR_OK)
         return CONN_WAIT;
     conn_unhold(c);

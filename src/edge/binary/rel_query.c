@@ -1,4 +1,5 @@
-// Many lists at once: REL_MANY, REL_COMBINE, and REL_FROMS, which reads the disk and so is a job.
+// Many lists at once: REL_MANY, REL_COMBINE, which is a job where it may take long, and REL_FROMS,
+// which reads the disk and so is always one.
 //
 // A list of REL_COMBINE: 0 u64 from  8 u8 flags (1 reverse)  9 u8 length  10 the relation's name
 #include "edge/binary/binary_int.h"
@@ -9,6 +10,8 @@
 #define FROM_BYTES 16u            // of a `from` in the reply to REL_FROMS
 #define PAGE_BYTES LIMIT_OUT_STOP // a page of REL_FROMS ends when it has grown to this
 #define FETCH      1024u          // lists of one fetch
+// Ids of a combination: a page, and what it may overshoot.
+#define COMBINE_BYTES (8u * (LIMIT_REL_PAGE + 1) + (64u << 10))
 
 enum { LIST_HEAD = 10, MANY_HEAD = 12, MANY_DEFAULT = 1000 };
 enum { ORDER_INTERSECT = 3, ORDER_DIFFERENCE = 5 };
@@ -176,6 +179,83 @@ static enum err combine_read(struct commit *commit, struct slice in, struct rel_
     return ERR_OK;
 }
 
+enum { COMBINE_HEAD = 16 }; // of a reply's body: u64 next, u32 more, u32 0
+
+static void combine_head(uint8_t *at, const struct rel_page *page)
+{
+    store64(at, page->more ? page->next : 0);
+    store32(at + 8, page->more);
+}
+
+struct combine_job {
+    struct binary_job base;
+    struct rel_page_arg arg;
+    struct rel_ref lists[LIMIT_REL_LISTS];
+    size_t count;
+    struct rel_page page;
+    struct buf out; // the reply's body
+};
+
+static void combine_release(struct binary_job *base)
+{
+    struct combine_job *j = (struct combine_job *)base;
+    buf_release(&j->out);
+    free(j);
+}
+
+static enum err combine(struct commit *c, const struct rel_page_arg *arg,
+                        const struct rel_ref *lists, size_t count, struct buf *out,
+                        struct rel_page *page, uint64_t *dep)
+{
+    return commit_rel_combine(c, (enum rel_combine)(arg->order - ORDER_INTERSECT), lists, count,
+                              arg->has_after, arg->after, arg->limit, out, page, dep);
+}
+
+static void combine_run(struct binary_job *base)
+{
+    static const uint8_t zero[COMBINE_HEAD];
+    struct combine_job *j = (struct combine_job *)base;
+    buf_clear(&j->out);
+    base->e = buf_append(&j->out, zero, sizeof zero);
+    if (!base->e)
+        base->e = combine(base->commit, &j->arg, j->lists, j->count, &j->out, &j->page, &base->dep);
+}
+
+static enum err combine_fetch(struct binary_job *base, void (*done)(void *arg, enum err e),
+                              void *arg)
+{
+    struct combine_job *j = (struct combine_job *)base;
+    return commit_rel_fetch(base->commit, j->lists, j->count, done, arg);
+}
+
+static enum conn_verdict combine_reply(struct binary_job *base)
+{
+    struct combine_job *j = (struct combine_job *)base;
+    if (base->e)
+        return binary_fail(base->c, FRAME_REL_COMBINE, base->e, &base->msg, 0);
+    combine_head(buf_head(&j->out), &j->page);
+    return binary_answer(base->c, STATUS_OK, buf_head(&j->out), buf_len(&j->out), base->dep);
+}
+
+static enum conn_verdict combine_start(struct conn *c, const struct rel_page_arg *arg,
+                                       const struct rel_ref *lists, size_t count)
+{
+    struct combine_job *j = calloc(1, sizeof *j);
+    if (!j)
+        return binary_fail(c, FRAME_REL_COMBINE, ERR_NO_MEMORY, NULL, 0);
+    j->base = (struct binary_job){.commit = commit_of(c),
+                                  .type = FRAME_REL_COMBINE,
+                                  .run = combine_run,
+                                  .reply = combine_reply,
+                                  .release = combine_release,
+                                  .fetch = combine_fetch};
+    j->arg = *arg;
+    memcpy(j->lists, lists, count * sizeof *lists);
+    j->count = count;
+    buf_init(&j->out, COMBINE_HEAD + COMBINE_BYTES);
+    return binary_job_start(c, &j->base);
+}
+
 enum conn_verdict binary_rel_combine(struct conn *c, const struct frame *f)
 {
     struct errmsg msg = {""};
@@ -183,7 +263,7 @@ enum conn_verdict binary_rel_combine(struct conn *c, const struct frame *f)
     struct rel_page_arg arg;
     struct rel_page page;
     struct binary_reply r;
-    uint64_t dep = 0;
+    uint64_t dep = 0, members = 0;
     size_t count = 0;
     enum err e = binary_rel_page_arg(f, 1, ORDER_INTERSECT, ORDER_DIFFERENCE, &arg, &msg);
     if (e == ERR_OK && arg.reverse)
@@ -191,18 +271,18 @@ enum conn_verdict binary_rel_combine(struct conn *c, const struct frame *f)
     e = e ? e : combine_read(commit_of(c), f->arg[0], lists, &count, &msg);
     if (e)
         return binary_fail(c, FRAME_REL_COMBINE, e, &msg, 0);
-    if (begin(c, &r, 16))
+    e = commit_rel_cost(commit_of(c), (enum rel_combine)(arg.order - ORDER_INTERSECT), lists, count,
+                        arg.limit, &members);
+    if (!e && members > LIMIT_REL_INLINE)
+        return combine_start(c, &arg, lists, count);
+    if (!e && begin(c, &r, COMBINE_HEAD))
         return CONN_DROP;
-    e = commit_rel_combine(commit_of(c), (enum rel_combine)(arg.order - ORDER_INTERSECT), lists,
-                           count, arg.has_after, arg.after, arg.limit, conn_out(c), &page, &dep);
-    if (e) {
+    if (!e && (e = combine(commit_of(c), &arg, lists, count, conn_out(c), &page, &dep)))
         binary_reply_cut(&r);
+    if (e)
         return e == ERR_COLD ? fetch(c, FRAME_REL_COMBINE, lists, count)
                              : binary_fail(c, FRAME_REL_COMBINE, e, &msg, 0);
-    }
-    uint8_t *at = buf_head(conn_out(c)) + r.start + 5;
-    store64(at, page.more ? page.next : 0);
-    store32(at + 8, page.more);
+    combine_head(buf_head(conn_out(c)) + r.start + 5, &page);
     binary_reply_end(&r, dep);
     return CONN_MORE;
 }

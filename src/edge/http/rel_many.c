@@ -171,10 +171,6 @@ enum conn_verdict route_rel_many(struct request *rq)
 
 // ---- combined ----
 
-// Members that a combination may look at on the loop's thread; what may be more goes to a reader
-// thread, and the loop's other connections do not wait for it.
-#define COMBINE_INLINE (256u << 10)
-
 struct combination {
     enum rel_combine how;
     bool quoted, has_after;
@@ -270,27 +266,6 @@ static unsigned read_combination(struct request *rq, struct http_work *w, struct
     return 0;
 }
 
-// How many members may have to be looked at, at most.
-static enum err estimate(struct request *rq, const struct combination *q, uint64_t *members,
-                         struct errmsg *msg)
-{
-    uint64_t sum = 0, least = UINT64_MAX;
-    for (size_t i = 0; i < q->count; i++) {
-        uint64_t n, dep = 0;
-        enum err e = commit_rel_count(rq->http->o.commit, &q->lists[i], &n, &dep);
-        if (e == ERR_COLD)
-            return e;
-        if (e)
-            return err_set(msg, e, "%s", err_text(e));
-        sum += n;
-        least = n < least ? n : least;
-    }
-    uint64_t most = q->how == REL_INTERSECT ? least * q->count : sum;
-    uint64_t page = (uint64_t)q->limit * q->count; // of a union no more is looked at
-    *members = q->how == REL_UNION && page < most ? page : most;
-    return ERR_OK;
-}
-
 static void reply_combination(struct request *rq, const struct combination *q,
                               const struct rel_page *page, const struct buf *out)
 {
@@ -354,8 +329,8 @@ static enum conn_verdict combine(struct request *rq, struct http_work *w, enum r
     unsigned status = read_combination(rq, w, &q, &m);
     if (status)
         return reply_refused(rq, status, &m);
-    enum err e = estimate(rq, &q, &members, &m);
-    if (!e && members > COMBINE_INLINE)
+    enum err e = commit_rel_cost(rq->http->o.commit, q.how, q.lists, q.count, q.limit, &members);
+    if (!e && members > LIMIT_REL_INLINE)
         return combine_start(rq, &q);
     if (!e)
         e = run(rq->http->o.commit, &q, &w->ids, &page, &rq->dep);
