@@ -157,11 +157,9 @@ static void *mover_main(void *arg)
     while (!stopping(t) && !atomic_load(&t->fenced)) {
         struct errmsg msg = {""};
         size_t moved;
-        uint64_t failures = atomic_load(&t->failures);
         enum err e = tier_run(t, t->commit, &moved, &msg);
-        // Also where only logs that fail for reasons of their own are left.
-        bool bad = e || (moved == 0 && atomic_load(&t->failures) != failures);
-        wait = !bad ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
+        // Logs that fail for reasons of their own rest by themselves.
+        wait = !e ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
         if (e == ERR_CONFLICT)
             log_event(LOG_ERROR, "tier-fenced", "error=%s", log_quote(msg.text));
         wait_looking(t, wait);
