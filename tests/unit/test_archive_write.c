@@ -629,6 +629,43 @@ static void altered(void **state)
     object_close(s);
 }
 
+// Data that was cut to nothing is no fence, wherever it stands: who reads it is told, and others
+// are not; and a writer does not go on where it begins.
+static void cut_to_nothing(void **state)
+{
+    for (unsigned at = 0; at < 3; at++) {
+        struct object_store *s = fake_object_new();
+        struct archive_writer *w = writer(s, NULL);
+        char names[3][NAME_FULL_MAX] = {""};
+        for (unsigned i = 0; i < 3; i++) {
+            assert_ok(world_append(w, &world_log, "a", 2, NONCE_NONE, NULL));
+            fake_object_names(s, DIR "/data_", take_last, names[i]);
+        }
+        archive_writer_free(w);
+        fake_object_cut(s, names[at]);
+        damage(s, names[at]);
+        damage(s, "0 bytes");
+        struct archive_reader *r;
+        struct archive_page page;
+        assert_ok(archive_reader_new(&r, s, NULL, NULL));
+        for (unsigned i = 0; i < 6; i++) {
+            struct archive_query q = {.start = ARCHIVE_OFFSET, .offset = i + 1, .page_size = 1};
+            assert_int_equal(archive_read(r, &world_log, &q, &page, NULL),
+                             i / 2 == at ? ERR_DAMAGED : ERR_OK);
+        }
+        struct archive_meta meta;
+        assert_ok(archive_key_meta(r, &world_log, &meta, NULL));
+        assert_int_equal(meta.next_offset, 7);
+        archive_reader_free(r);
+        struct archive_batch b;
+        w = writer(s, NULL);
+        assert_ok(world_append(w, &world_log, "b", 2, NONCE_NONE, &b));
+        assert_int_equal(b.first_offset, 7);
+        archive_writer_free(w);
+        object_close(s);
+    }
+}
+
 static void keyspaces_and_meta(void **state)
 {
     struct object_store *s = fake_object_new();
@@ -702,6 +739,7 @@ int main(void)
         cmocka_unit_test(from_klstore),
         cmocka_unit_test(damaged),
         cmocka_unit_test(altered),
+        cmocka_unit_test(cut_to_nothing),
         cmocka_unit_test(checked_while_it_is_compacted),
         cmocka_unit_test(keyspaces_and_meta),
         cmocka_unit_test(small_cache),
