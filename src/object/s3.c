@@ -266,7 +266,7 @@ static void part_done(struct s3_request *r)
         op->e = e;
         op->msg = r->msg;
         atomic_store(&op->cancelled, true);
-        transfers_wake(r->s3->transfers);
+        transfers_cancelled(r->s3->transfers);
     }
     if (--op->parts_left > 0)
         return;
@@ -502,7 +502,7 @@ static void s3_cancel(struct object_store *s, struct object_call *c)
     if (!op)
         return;
     atomic_store(&op->cancelled, true);
-    transfers_wake(s3_of(s)->transfers);
+    transfers_cancelled(s3_of(s)->transfers);
 }
 
 // ---- list
@@ -642,8 +642,15 @@ static void s3_close(struct object_store *base)
     free(s);
 }
 
+static void s3_hurry(struct object_store *base)
+{
+    atomic_store(&s3_of(base)->hurries, true);
+    transfers_hurry(s3_of(base)->transfers);
+}
+
 static const struct object_ops s3_ops = {
     .close = s3_close,
+    .hurry = s3_hurry,
     .start = s3_start,
     .cancel = s3_cancel,
     .stats = s3_stats,

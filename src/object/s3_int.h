@@ -30,6 +30,7 @@ struct s3 {
     uint64_t retry_ns;
     uint64_t multipart_bytes;
     struct credentials_options sources; // its texts are copies
+    atomic_bool hurries;                // nothing is tried again
     atomic_ullong requests[S3_KINDS];
     atomic_ullong retries;
     atomic_ullong fetches;

@@ -448,8 +448,8 @@ static uint64_t backoff_ns(struct s3_request *r)
 static bool may_retry(const struct s3_request *r, uint64_t now)
 {
     bool unknown = !r->s3->answered && r->x.sent == 0;
-    return !r->once && r->tries < (unknown ? TRIES_UNKNOWN : TRIES_MAX) &&
-           now - r->begun_ns < r->s3->retry_ns;
+    return !r->once && !atomic_load(&r->s3->hurries) &&
+           r->tries < (unknown ? TRIES_UNKNOWN : TRIES_MAX) && now - r->begun_ns < r->s3->retry_ns;
 }
 
 // True if the request was queued again.

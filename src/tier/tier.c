@@ -224,6 +224,8 @@ void tier_stop(struct tier *t)
     t->stopping = true;
     pthread_cond_broadcast(&t->wake);
     pthread_mutex_unlock(&t->lock);
+    if (t->store) // the mover may be waiting for it
+        object_hurry(t->store);
     if (t->started)
         pthread_join(t->mover, NULL);
     t->started = false;

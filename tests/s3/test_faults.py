@@ -1,5 +1,6 @@
 """What goes wrong between here and S3: the tiny S3 injects it."""
 import os
+import threading
 import time
 from hashlib import sha256
 
@@ -535,6 +536,36 @@ def test_connections_are_kept(tiny, open_tool):
         assert tool.call("get-many", "m", 40, data).n == 40
     assert tool.stats()["connects"] <= 4
     assert len(tiny.connections) <= 4
+
+
+def impatient(tool, *words):
+    """A call to a tool that is killed if it does not answer in a minute."""
+    timer = threading.Timer(60, tool.process.kill)
+    timer.start()
+    try:
+        return tool.call(*words)
+    finally:
+        timer.cancel()
+
+
+def test_in_a_hurry(tiny, open_tool):
+    """Attempts that may take an hour are given up, and nothing is tried again."""
+    tool = open_tool(s3_options(tiny.endpoint, timeout_ms=3600000, retry_ms=3600000))
+    assert tool.put("o", DATA).e == "OK"
+    hang = tiny.fail("hang", method("GET"), 3600, times=10**9)
+    r = impatient(tool, "hurry", "o", tool.file(), 50)
+    assert r.e == "NETWORK" and "no byte moved" in r.text and hang.struck == 1
+    tiny.faults.clear()
+    assert tool.get("o") == DATA
+    tiny.fail("status", method("GET"), (503, "SlowDown"))
+    assert tool.get("o").e == "NETWORK"
+
+
+def test_cancelling_what_waits(tiny, open_tool):
+    tool = open_tool(s3_options(tiny.endpoint, timeout_ms=3600000, connections=1))
+    assert tool.put("o", DATA).e == "OK"
+    hang = tiny.fail("hang", method("GET"), 3600, times=10**9)
+    assert impatient(tool, "cancel-second", "o", tool.file(), 50).e == "CLOSED" and hang.struck == 1
 
 
 def test_cancelling(tiny, tool):
