@@ -157,9 +157,13 @@ static void *mover_main(void *arg)
     while (!stopping(t) && !atomic_load(&t->fenced)) {
         struct errmsg msg = {""};
         size_t moved;
+        uint64_t failures = atomic_load(&t->failures);
         enum err e = tier_run(t, t->commit, &moved, &msg);
-        // Logs that fail for reasons of their own rest by themselves.
-        wait = !e ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
+        // Logs that fail for reasons of their own rest by themselves. Where they are several, and
+        // no other one is moved, it is the store's reason: its disk is full, or the keys were taken
+        // away.
+        bool bad = e || (!moved && atomic_load(&t->failures) - failures >= OWN_MAX);
+        wait = !bad ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
         if (e == ERR_CONFLICT)
             log_event(LOG_ERROR, "tier-fenced", "error=%s", log_quote(msg.text));
         wait_looking(t, wait);
