@@ -467,6 +467,23 @@ def test_the_probe_tells_what_is_not_kept(tiny, tool):
     assert tiny.objects == {}
 
 
+def test_pages_without_names(tiny, open_tool):
+    """As S3 gives them where many names were deleted: listings go on by their tokens."""
+    tool = open_tool(s3_options(tiny.endpoint, prefix="our & <place>/"))
+    names = [f"n/{i:04}" for i in range(25)]
+    for name in names:
+        assert tool.put(name, b"x").e == "OK"
+    tiny.page, tiny.empty_pages = 10, 3
+    tiny.log.clear()
+    assert tool.names("n/") == names
+    assert len(tiny.log) == 3 * (3 + 1)
+    assert tool.names("n/", "n/0003", 2) == ["n/0004", "n/0005"]
+    assert tool.names("none/") == []
+    tiny.empty_pages = 10**9  # for ever
+    r = tool.call("list", "n/", "^", 0, tool.file())
+    assert r.e == "UNSUPPORTED" and "empty" in r.text
+
+
 def test_a_store_that_drops_metadata(tiny, tool):
     tiny.drops_metadata = True
     assert tool.call("put-sum", "o", tool.file(DATA), "12345678").e == "OK"
