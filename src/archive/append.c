@@ -13,7 +13,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { PUT_TRIES = 4, LOOKS = 16 };
+enum { PUT_TRIES = 4, LOOKS = 16, NAMES = 1000 };
 
 void put_release(struct put *p)
 {
@@ -89,19 +89,25 @@ static enum err encode(struct archive_writer *w, struct put *p, struct errmsg *m
 }
 
 // True if a fence stands at the name.
-static bool is_fenced(const struct tiles *t, const struct log *l, const char *full)
+static bool is_fenced(const struct tiles *t, const struct name *n)
 {
-    char other[NAME_FULL_MAX];
-    for (size_t i = 0; i < t->n; i++) {
-        data_full_name(l->dir, &t->v[i].name, other);
-        if (t->v[i].stored == 0 && !strcmp(other, full))
+    for (size_t i = 0; i < t->n; i++)
+        if (t->v[i].stored == 0 && name_equal(&t->v[i].name, n))
             return true;
-    }
     return false;
 }
 
-// While a fence stands: the batch goes into the same object, if that makes a name that is not
-// fenced; alone else.
+// Makes the name one that is not fenced, if it is: times may be said to begin earlier than they do,
+// as who looks for one looks at the records. False: too many are fenced.
+static bool other_name(const struct tiles *t, struct name *n)
+{
+    for (unsigned i = 0; i < NAMES && n->min_time > INT64_MIN; i++, n->min_time--)
+        if (!is_fenced(t, n))
+            return true;
+    return false;
+}
+
+// While a fence stands: the batch goes into the same object, under a name that is not fenced.
 static enum err merge_before(struct archive_writer *w, struct put *p, struct errmsg *msg)
 {
     const struct log *l = p->log;
@@ -124,19 +130,11 @@ static enum err merge_before(struct archive_writer *w, struct put *p, struct err
         if (p->parts.max_time > whole.max_time)
             whole.max_time = p->parts.max_time;
     }
-    data_full_name(l->dir, &whole, p->full);
-    if (is_fenced(&p->parts.listing, l, p->full)) {
-        whole = p->name;
-        whole.prior += p->parts.n == 0 && whole.first > 1; // alone in its log: another name for it
-        data_full_name(l->dir, &whole, p->full);
-        if (is_fenced(&p->parts.listing, l, p->full))
-            return err_set(msg, ERR_AGAIN,
-                           "%.300s: an object of just these records was fenced before: append "
-                           "other records with them",
-                           l->dir);
-        parts_release(&p->parts);
-        p->merges = false;
-    }
+    if (!other_name(&p->parts.listing, &whole))
+        return err_set(msg, ERR_AGAIN,
+                       "%.300s: all names of an object of just these records were fenced: append "
+                       "other records with them",
+                       l->dir);
     p->name = whole;
     return ERR_OK;
 }

@@ -54,7 +54,7 @@ static void object_name(const struct checker *k, const struct name *n, char full
 // ---- an object
 
 // What its name says of times and nonces. Only ours are sure to be right (archive/name.h), and
-// those have a checksum.
+// those have a checksum. They may say that times begin earlier (archive/append.c, other_name).
 static enum err check_name(const struct fetch *f, int64_t min, int64_t max, struct errmsg *msg)
 {
     const uint8_t *at = buf_head(&f->bytes), *end = at + buf_len(&f->bytes);
@@ -66,7 +66,7 @@ static enum err check_name(const struct fetch *f, int64_t min, int64_t max, stru
         first = first == NONCE_NONE ? r.nonce : first;
         next = r.nonce + 1;
     }
-    const char *wrong = min != f->name.min_time || max != f->name.max_time          ? "times"
+    const char *wrong = min < f->name.min_time || max != f->name.max_time           ? "times"
                         : first < f->name.first_nonce || next != f->name.next_nonce ? "nonces"
                                                                                     : NULL;
     return wrong ? err_set(msg, ERR_DAMAGED, "%.400s: its records have other %s than its name says",

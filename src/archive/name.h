@@ -21,7 +21,8 @@
 // the object before it when it was written, 0 if it was the log's first.
 //
 // Validity: 1 <= first <= last; prior < first; first nonce <= next nonce; bytes >= 40 a record.
-// (klstore's merged objects may have min > max; ours have the true ones.)
+// (klstore's merged objects may have min > max; ours have the true ones, or, where names were
+// fenced, a min a little earlier.)
 //
 // keyspace and key are percent-encoded: `%`, `/`, `\`, control bytes and bytes that do not make the
 // whole UTF-8; the dots of "." and ".."; a leading `~` of a keyspace, and the last byte of one that

@@ -1,4 +1,6 @@
 #include "archive/tiles.h"
+#include "archive/data.h"
+#include "archive/sum.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +74,43 @@ static bool take_name(void *arg, const char *name, uint64_t size)
     return l->t->e == ERR_OK;
 }
 
+// An object of 0 bytes: a fence, unless its checksum says that there were some. Then it is data
+// that was cut, and stands where it stood: who reads it finds that it is damaged.
+static enum err look_at_fence(struct tile *f, struct object_store *store, const char *dir,
+                              struct errmsg *msg)
+{
+    char full[NAME_FULL_MAX];
+    struct buf none;
+    data_full_name(dir, &f->name, full);
+    buf_init(&none, 1);
+    enum err e = sum_get(store, full, &none, msg);
+    buf_release(&none);
+    if (e == ERR_DAMAGED)
+        f->stored = 1;
+    // It may have gone since it was listed, and a stray may be there now.
+    return e == ERR_DAMAGED || e == ERR_MISSING || e == ERR_TOO_BIG ? ERR_OK : e;
+}
+
+// Looks at those that do not begin within other objects: most stand there no longer than until the
+// next append.
+static enum err look_at_fences(struct tiles *t, struct object_store *store, const char *dir,
+                               struct errmsg *msg)
+{
+    uint64_t reach = 0; // of data that begins no later
+    enum err e = ERR_OK;
+    for (size_t i = 0, j = 0; i < t->n && !e; i++) {
+        uint64_t first = t->v[i].name.first;
+        if (t->v[i].stored)
+            continue;
+        for (; j < t->n && t->v[j].name.first <= first; j++)
+            if (t->v[j].stored && t->v[j].name.last > reach)
+                reach = t->v[j].name.last;
+        if (reach < first)
+            e = look_at_fence(&t->v[i], store, dir, msg);
+    }
+    return e;
+}
+
 enum err tiles_list(struct tiles *t, struct object_store *store, const char *dir, uint64_t from,
                     size_t max, struct errmsg *msg)
 {
@@ -85,7 +124,7 @@ enum err tiles_list(struct tiles *t, struct object_store *store, const char *dir
     if (!e && t->e)
         e = err_set(msg, t->e, "%s", t->wrong.text);
     t->all = l.past || max == 0 || l.seen < max;
-    return e;
+    return e ? e : look_at_fences(t, store, dir, msg);
 }
 
 static bool take_begin(void *arg, const char *name, uint64_t size)

@@ -28,7 +28,8 @@
 
 struct tile {
     struct name name;
-    uint64_t stored; // bytes that the listing says there are; 0: a fence
+    uint64_t stored; // bytes that the listing says there are; 0: a fence. (1, where it says 0: data
+                     // that was cut, as its checksum tells)
 };
 
 struct tiles {
@@ -48,7 +49,8 @@ void tiles_clear(struct tiles *t);
 // Takes one name of the listing, without "keyspace/key/". Sets t->e when it is none of ours.
 void tiles_take(struct tiles *t, const char *dir, const char *name, uint64_t size);
 // Lists `dir`: objects with first >= `from` (0: all), at most `max` names (0: all), and with what
-// is not data if the listing gets there. *requests is raised.
+// is not data if the listing gets there. A get for each fence that does not begin within data, to
+// see that it is one.
 MUST_USE enum err tiles_list(struct tiles *t, struct object_store *store, const char *dir,
                              uint64_t from, size_t max, struct errmsg *msg);
 

@@ -16,9 +16,10 @@ int64_t tier_keep_time(const struct commit *c, const struct log *l)
     return age ? time_before(os_wall_ms(c->o.os), age, l->keyspace->server_time) : INT64_MAX;
 }
 
+// Seconds, never 0. Not of the wall clock, which may be set back: nothing is to wait for that.
 static uint32_t now_s(const struct commit *c)
 {
-    return (uint32_t)(os_wall_ms(c->o.os) / 1000);
+    return (uint32_t)(os_mono_ns(c->o.os) / 1000000000u) + 1;
 }
 
 struct looking {

@@ -23,8 +23,8 @@ struct commit_tier {
     enum err (*read)(void *arg, const struct log_name *name, uint64_t first, uint64_t last,
                      struct buf *out, struct errmsg *msg);
     void *arg;
-    uint64_t local_bytes;  // of each log's newest records stay here too; 0: none need to, not even
-                           // the last chunk, which appends need
+    uint64_t local_bytes; // of each log's newest records stay here too; 0: none need to, as appends
+                          // go to a new chunk then
     uint64_t local_age_ms; // so do records younger than this
 };
 

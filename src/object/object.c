@@ -131,6 +131,12 @@ void object_close(struct object_store *s)
         s->ops->close(s);
 }
 
+void object_hurry(struct object_store *s)
+{
+    if (s->ops->hurry)
+        s->ops->hurry(s);
+}
+
 const char *object_where(const struct object_store *s)
 {
     return s->where;

@@ -75,6 +75,9 @@ MUST_USE enum err object_open(struct object_store **s, const struct object_optio
                               struct errmsg *msg);
 // Cancels what is under way, waits for it, frees. NULL does nothing.
 void object_close(struct object_store *s);
+// The program ends: from now on nothing is tried again, and an attempt that moves no byte for a
+// second is given up. Whoever waits for a store that does not answer need not wait for long.
+void object_hurry(struct object_store *s);
 // "s3://BUCKET/PREFIX at http://HOST:PORT" or the directory: for messages. Lives as long as `s`.
 const char *object_where(const struct object_store *s);
 

@@ -12,6 +12,7 @@ struct object_ops {
     void (*start)(struct object_store *s, struct object_call *c, const char *full);
     // May be NULL: calls are done when `start` returns. Called with the lock held.
     void (*cancel)(struct object_store *s, struct object_call *c);
+    void (*hurry)(struct object_store *s); // may be NULL
     // May be NULL: adds what the implementation counts for itself.
     void (*stats)(struct object_store *s, struct object_stats *out);
     // Prefix and after are full names; fn gets full names.

@@ -7,8 +7,9 @@
 //                  answer was lost and then "it is there" comes, the object is read and compared
 //   head           HEAD's answers have no body, so why it failed is found out by a get of one byte
 //   list           a request for each 1000 names; each begins after the last name of the one
-//   before,
-//                  so no state is kept at the store
+//                  before, so no state is kept at the store. A page without names that is not the
+//                  last (S3 gives such where many names were deleted of a bucket that keeps
+//                  versions) is followed by its token
 #include "object/s3_int.h"
 #include "base/assert.h"
 #include "base/os_net.h"
@@ -24,6 +25,7 @@
 #define PART_LEAST      (5ull << 20) // S3 takes no smaller ones, but for the last
 #define PARTS_MAX       10000u
 #define LIST_PAGE       1000u
+#define EMPTY_MAX       10000u // pages of a listing without a name, in a row
 
 #define UPLOAD_QUERY (3 * sizeof((struct xml_answer *)0)->upload_id + 16)
 
@@ -266,7 +268,7 @@ static void part_done(struct s3_request *r)
         op->e = e;
         op->msg = r->msg;
         atomic_store(&op->cancelled, true);
-        transfers_wake(r->s3->transfers);
+        transfers_cancelled(r->s3->transfers);
     }
     if (--op->parts_left > 0)
         return;
@@ -502,7 +504,7 @@ static void s3_cancel(struct object_store *s, struct object_call *c)
     if (!op)
         return;
     atomic_store(&op->cancelled, true);
-    transfers_wake(s3_of(s)->transfers);
+    transfers_cancelled(s3_of(s)->transfers);
 }
 
 // ---- list
@@ -521,16 +523,22 @@ static void page_done(struct s3_request *r)
     pthread_mutex_unlock(&s->lock);
 }
 
-static enum err page_query(struct buf *b, const char *prefix, const char *after, uint64_t max)
+// With a token `after` does not count.
+static enum err page_query(struct buf *b, const char *prefix, const char *after, const char *token,
+                           uint64_t max)
 {
-    enum err e = buf_printf(b, "encoding-type=url&list-type=2&max-keys=%u&prefix=",
-                            (unsigned)(max < LIST_PAGE ? max : LIST_PAGE));
+    enum err e = *token ? buf_printf(b, "continuation-token=") : ERR_OK;
+    if (e == ERR_OK)
+        e = url_encode(b, slice_str(token), false);
+    if (e == ERR_OK)
+        e = buf_printf(b, "%sencoding-type=url&list-type=2&max-keys=%u&prefix=", *token ? "&" : "",
+                       (unsigned)(max < LIST_PAGE ? max : LIST_PAGE));
     if (e == ERR_OK)
         e = url_encode(b, slice_str(prefix), false);
-    if (e == ERR_OK && *after)
+    if (e == ERR_OK && *after && !*token) {
         e = buf_printf(b, "&start-after=");
-    if (e == ERR_OK)
-        e = url_encode(b, slice_str(after), false);
+        e = e ? e : url_encode(b, slice_str(after), false);
+    }
     return e == ERR_OK ? buf_append(b, "", 1) : e;
 }
 
@@ -574,7 +582,7 @@ static enum err take_page(struct object_store *s, const struct xml_answer *xml, 
         memcpy(last, name, n + 1);
         *more = fn(arg, name, size) && --*left > 0;
     }
-    if (*more && xml->truncated && xml->count == 0)
+    if (*more && xml->truncated && xml->count == 0 && !*xml->next_token)
         return err_set(msg, ERR_UNSUPPORTED, "list (%.120s): a page is empty and not the last",
                        s->where);
     *more = *more && xml->truncated;
@@ -589,11 +597,13 @@ static enum err s3_list(struct object_store *s, const char *prefix, const char *
     buf_init(&query, 8 * OBJECT_NAME_MAX);
     char last[OBJECT_NAME_MAX + 1];
     snprintf(last, sizeof last, "%s", after);
+    char token[sizeof p->r.xml.next_token] = "";
+    unsigned empty = 0; // pages in a row
     bool more = true;
     enum err e = p ? ERR_OK : err_set(msg, ERR_NO_MEMORY, "%s", err_text(ERR_NO_MEMORY));
     while (e == ERR_OK && more) {
         buf_clear(&query);
-        e = page_query(&query, prefix, last, max);
+        e = page_query(&query, prefix, last, token, max);
         if (e != ERR_OK)
             break;
         e = fetch_page(s, p, (const char *)buf_head(&query));
@@ -601,7 +611,13 @@ static enum err s3_list(struct object_store *s, const char *prefix, const char *
             *msg = p->r.msg;
         if (e == ERR_OK)
             e = take_page(s, &p->r.xml, prefix, last, &max, fn, arg, &more, msg);
+        bool none = e == ERR_OK && p->r.xml.count == 0;
+        snprintf(token, sizeof token, "%s", none ? p->r.xml.next_token : "");
+        empty = none ? empty + 1 : 0;
         s3_request_release(&p->r);
+        if (more && empty > EMPTY_MAX)
+            e = err_set(msg, ERR_UNSUPPORTED, "list (%.120s): %u pages in a row are empty",
+                        s->where, empty);
     }
     buf_release(&query);
     free(p);
@@ -642,8 +658,15 @@ static void s3_close(struct object_store *base)
     free(s);
 }
 
+static void s3_hurry(struct object_store *base)
+{
+    atomic_store(&s3_of(base)->hurries, true);
+    transfers_hurry(s3_of(base)->transfers);
+}
+
 static const struct object_ops s3_ops = {
     .close = s3_close,
+    .hurry = s3_hurry,
     .start = s3_start,
     .cancel = s3_cancel,
     .stats = s3_stats,

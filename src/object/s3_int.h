@@ -30,13 +30,17 @@ struct s3 {
     uint64_t retry_ns;
     uint64_t multipart_bytes;
     struct credentials_options sources; // its texts are copies
+    atomic_bool hurries;                // nothing is tried again
     atomic_ullong requests[S3_KINDS];
     atomic_ullong retries;
     atomic_ullong fetches;
     // The transfers' thread's.
     struct credentials keys;
     bool has_keys;
-    uint64_t fetch_at_ms;    // after a failed renewal of keys that are still good: not before
+    unsigned generation;     // of the keys: how often they came
+    uint64_t fetch_at_ns;    // not before this, for what is known
+    enum err fetch_e;        // why the last fetch brought none,
+    struct errmsg fetch_why; // and what it said
     int64_t clock_offset_ms; // what the endpoint's clock is ahead of ours
     bool answered;           // something that is S3 has answered
     bool bucket_seen;        // and the bucket is there
@@ -71,8 +75,9 @@ struct s3_request {
     // Its own.
     unsigned tries;
     uint64_t begun_ns;
-    bool renewed;   // the keys were fetched anew for it
-    bool clock_set; // the clock was set for it
+    unsigned signed_by; // generation of the keys that signed the attempt
+    bool renewed;       // it was refused for its keys, and tried again with others
+    bool clock_set;     // the clock was set for it
 };
 
 // Begins; `done` follows on the transfers' thread. From any thread.

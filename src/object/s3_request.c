@@ -9,12 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TRIES_MAX      40u
-#define TRIES_UNKNOWN  3u // of an endpoint that has never answered, when connecting fails
-#define BACKOFF_MS     50u
-#define BACKOFF_MAX_MS 5000u
-#define SKEW_S         240 // S3 refuses from 900 s on; less proves nothing without a code
-#define FETCH_AGAIN_MS 60000u
+#define TRIES_MAX       40u
+#define TRIES_UNKNOWN   3u // of an endpoint that has never answered, when connecting fails
+#define BACKOFF_MS      50u
+#define BACKOFF_MAX_MS  5000u
+#define SKEW_S          240 // S3 refuses from 900 s on; less proves nothing without a code
+#define FETCH_AGAIN_MS  60000u
+#define FETCH_FAILED_MS 1000u
 
 // ---- what S3's errors mean
 
@@ -94,31 +95,49 @@ static enum act not_s3(struct s3_request *r, const char *what)
 
 // ---- before an attempt
 
-static enum err fetch_keys(struct s3 *s, struct errmsg *msg)
+// By the store's clock, as far as it is known.
+static int64_t now_ms(const struct s3 *s)
+{
+    int64_t now = (int64_t)os_wall_ms(s->base.os) + s->clock_offset_ms;
+    return now > 0 ? now : 0;
+}
+
+// Which takes seconds where nobody answers, and nothing else is done meanwhile: so no more often
+// than is of use, for all requests together. Keys that are near their end, or past it by a clock
+// that is wrong, are fetched again after a quarter of what is left.
+static enum err fetch_keys(struct s3 *s)
 {
     struct credentials fresh;
+    uint64_t wait_ms = FETCH_FAILED_MS;
     atomic_fetch_add_explicit(&s->fetches, 1, memory_order_relaxed);
-    enum err e = credentials_get(&fresh, &s->sources, msg);
-    if (e == ERR_OK) {
+    s->fetch_e = credentials_get(&fresh, &s->sources, &s->fetch_why);
+    if (s->fetch_e == ERR_OK) {
         s->keys = fresh;
         s->has_keys = true;
+        s->generation++;
     }
-    return e;
+    uint64_t now = (uint64_t)now_ms(s);
+    if (s->has_keys && s->keys.expires_ms > now)
+        wait_ms += (s->keys.expires_ms - now) / 4;
+    wait_ms = wait_ms < FETCH_AGAIN_MS ? wait_ms : FETCH_AGAIN_MS;
+    s->fetch_at_ns = os_mono_ns(s->base.os) + wait_ms * 1000000u;
+    return s->fetch_e;
 }
 
 static enum err have_keys(struct s3_request *r)
 {
     struct s3 *s = r->s3;
-    uint64_t now = os_wall_ms(s->base.os);
-    bool stale = s->has_keys && credentials_stale(&s->keys, now) && now >= s->fetch_at_ms;
-    if (s->has_keys && !stale)
+    uint64_t now = (uint64_t)now_ms(s);
+    if (s->has_keys && !credentials_stale(&s->keys, now))
         return ERR_OK;
-    enum err e = fetch_keys(s, &r->msg);
-    if (e == ERR_OK || !s->has_keys || now >= s->keys.expires_ms)
-        return e;
-    s->fetch_at_ms = now + FETCH_AGAIN_MS; // they are good for some minutes yet
-    log_event(LOG_WARN, "s3_keys_not_renewed", "error=%s", log_quote(r->msg.text));
-    return ERR_OK;
+    bool good = s->has_keys && now < s->keys.expires_ms;
+    enum err e = s->fetch_e;
+    if (s->fetch_at_ns <= os_mono_ns(s->base.os)) {
+        e = fetch_keys(s);
+        if (e && good) // for some minutes yet
+            log_event(LOG_WARN, "s3_keys_not_renewed", "error=%s", log_quote(s->fetch_why.text));
+    }
+    return e && !good ? err_set(&r->msg, e, "%s", s->fetch_why.text) : ERR_OK;
 }
 
 static bool add_header(struct s3_request *r, const char *line)
@@ -161,8 +180,7 @@ static enum err make_headers(struct s3_request *r, const char *path)
 {
     struct s3 *s = r->s3;
     char date[SIGN_DATE], line[sizeof s->keys.token + 64], range[96] = "";
-    int64_t now_ms = (int64_t)os_wall_ms(s->base.os) + s->clock_offset_ms;
-    sign_date(date, now_ms > 0 ? (uint64_t)now_ms / 1000 : 0);
+    sign_date(date, (uint64_t)now_ms(s) / 1000);
     char sum[OBJECT_SUM_TEXT];
     const char *hash = r->payload_hash ? r->payload_hash : EMPTY_HASH;
     if (r->ranged)
@@ -210,6 +228,7 @@ static enum err prepare(struct transfer *x)
     x->skip = r->ranged ? r->offset : 0;
     x->keep = r->ranged ? r->length : UINT64_MAX;
     enum err e = have_keys(r);
+    r->signed_by = r->s3->generation;
     if (e != ERR_OK)
         return e;
     struct buf path;
@@ -429,8 +448,8 @@ static uint64_t backoff_ns(struct s3_request *r)
 static bool may_retry(const struct s3_request *r, uint64_t now)
 {
     bool unknown = !r->s3->answered && r->x.sent == 0;
-    return !r->once && r->tries < (unknown ? TRIES_UNKNOWN : TRIES_MAX) &&
-           now - r->begun_ns < r->s3->retry_ns;
+    return !r->once && !atomic_load(&r->s3->hurries) &&
+           r->tries < (unknown ? TRIES_UNKNOWN : TRIES_MAX) && now - r->begun_ns < r->s3->retry_ns;
 }
 
 // True if the request was queued again.
@@ -443,7 +462,10 @@ static bool again(struct s3_request *r, enum act act)
     if (act == RENEW_KEYS) {
         bool other = !r->renewed && !(s->sources.access_key && *s->sources.access_key);
         r->renewed = true;
-        if (!other || fetch_keys(s, NULL) != ERR_OK)
+        if (!other)
+            return false;
+        // Of many that were refused at once, one fetches them.
+        if (r->signed_by == s->generation && fetch_keys(s) != ERR_OK)
             return false;
     }
     if (act == TRY_AGAIN && !may_retry(r, now)) {
@@ -453,6 +475,9 @@ static bool again(struct s3_request *r, enum act act)
         return false;
     }
     r->x.not_before = act == TRY_AGAIN ? now + backoff_ns(r) : 0;
+    bool keyless = r->x.e == ERR_NETWORK && r->x.code == CURLE_OK;
+    if (keyless && s->fetch_at_ns > r->x.not_before)
+        r->x.not_before = s->fetch_at_ns;
     transfers_queue(s->transfers, &r->x);
     return true;
 }

@@ -11,6 +11,7 @@
 #define SEND_BYTES    (256L << 10) // and for what goes; its default of 64 KiB takes more turns
 #define TICK_MS       100u         // how often stalls are looked for
 #define IDLE_MS       60000u
+#define HURRY_NS      1000000000u
 #define KEEP_IDLE_S   55L // servers drop idle connections after 60 s and more
 
 struct list {
@@ -21,7 +22,8 @@ struct list {
 struct transfers {
     struct os *os;
     unsigned connections;
-    uint64_t timeout_ns;
+    _Atomic uint64_t timeout_ns;
+    atomic_bool cancelled; // one of those that wait may be
     bool direct;
     char *ca_file;
     CURLM *multi;
@@ -446,13 +448,13 @@ static void take_arrivals(struct transfers *h)
 
 static void end_active(struct transfers *h)
 {
-    uint64_t now = os_mono_ns(h->os);
+    uint64_t now = os_mono_ns(h->os), timeout = atomic_load(&h->timeout_ns);
     struct transfer *x = h->active;
     while (x) {
         struct transfer *next = x->next;
         if (x->moved_ns == 0)
             x->moved_ns = now;
-        bool stalled = now - x->moved_ns > h->timeout_ns;
+        bool stalled = now - x->moved_ns > timeout;
         if (is_over(h, x) || stalled) {
             enum err e = is_over(h, x) ? ERR_CLOSED : ERR_NETWORK;
             x->stalled = e == ERR_NETWORK;
@@ -464,6 +466,7 @@ static void end_active(struct transfers *h)
     }
 }
 
+// Many may wait: not to be done at each turn.
 static void end_waiting(struct transfers *h)
 {
     struct list old = h->queue;
@@ -541,9 +544,12 @@ static void *run(void *arg)
     struct transfers *h = arg;
     os_thread_name("objects");
     for (;;) {
+        bool cancelled =
+            atomic_exchange(&h->cancelled, false); // first, so that all of those arrive
         take_arrivals(h);
         end_active(h);
-        end_waiting(h);
+        if (cancelled || h->stopping)
+            end_waiting(h);
         if (h->stopping && is_idle(h))
             return NULL;
         begin_all(h);
@@ -571,11 +577,19 @@ void transfers_start(struct transfers *h, struct transfer *x)
     pthread_mutex_lock(&h->lock);
     list_add(&h->arrivals, x);
     pthread_mutex_unlock(&h->lock);
-    transfers_wake(h);
+    curl_multi_wakeup(h->multi);
 }
 
-void transfers_wake(struct transfers *h)
+void transfers_cancelled(struct transfers *h)
 {
+    atomic_store(&h->cancelled, true);
+    curl_multi_wakeup(h->multi);
+}
+
+void transfers_hurry(struct transfers *h)
+{
+    if (atomic_load(&h->timeout_ns) > HURRY_NS)
+        atomic_store(&h->timeout_ns, HURRY_NS);
     curl_multi_wakeup(h->multi);
 }
 
@@ -623,7 +637,7 @@ enum err transfers_new(struct transfers **out, const struct transfers_options *o
     h->os = o->os;
     h->connections = o->connections;
     h->direct = o->direct;
-    h->timeout_ns = (uint64_t)o->timeout_ms * 1000000u;
+    atomic_init(&h->timeout_ns, (uint64_t)o->timeout_ms * 1000000u);
     h->ca_file = strdup(o->ca_file);
     h->spare = calloc(o->connections, sizeof *h->spare);
     h->multi = curl_multi_init();
@@ -653,7 +667,7 @@ void transfers_free(struct transfers *h)
     pthread_mutex_lock(&h->lock);
     h->closing = true;
     pthread_mutex_unlock(&h->lock);
-    transfers_wake(h);
+    curl_multi_wakeup(h->multi);
     pthread_join(h->thread, NULL);
     free_parts(h);
 }

@@ -114,8 +114,10 @@ void transfers_free(struct transfers *h);
 // Hands a transfer over; `done` will be called. Any thread. After transfers_free began it ends at
 // once.
 void transfers_start(struct transfers *h, struct transfer *x);
-// Looks at `cancelled` flags soon. Any thread.
-void transfers_wake(struct transfers *h);
+// Looks at the transfers' `cancelled` flags soon. Any thread, after what is meant was handed over.
+void transfers_cancelled(struct transfers *h);
+// From now on who moves no byte for a second is given up. Any thread.
+void transfers_hurry(struct transfers *h);
 // For a transfer of one's own on the thread, from `done`: the same without a detour.
 void transfers_queue(struct transfers *h, struct transfer *x);
 // Any thread.

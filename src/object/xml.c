@@ -139,6 +139,8 @@ static void in_root(struct parse *p, const char *name)
         keep(a->etag, sizeof a->etag, p->text);
     else if (a->root == XML_LIST && strcmp(name, "IsTruncated") == 0)
         a->truncated = strcmp(p->text, "true") == 0;
+    else if (a->root == XML_LIST && strcmp(name, "NextContinuationToken") == 0)
+        keep(a->next_token, p->text_n < sizeof a->next_token ? sizeof a->next_token : 1, p->text);
     else if (a->root == XML_LIST && strcmp(name, "EncodingType") == 0)
         a->encoded = strcmp(p->text, "url") == 0;
     else if (a->root == XML_INITIATED && strcmp(name, "UploadId") == 0) {

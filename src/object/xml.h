@@ -22,8 +22,9 @@ struct xml_answer {
     char upload_id[512]; // XML_INITIATED; whole or ERR_INVALID
     char etag[128];      // XML_COMPLETED
     // XML_LIST
-    bool truncated; // there is more
-    bool encoded;   // names are percent-encoded; they are decoded here
+    bool truncated;       // there is more
+    char next_token[512]; // where that begins; "" if it is not said, or longer
+    bool encoded;         // names are percent-encoded; they are decoded here
     size_t count;
     struct buf names; // count times: u64 size, the name's bytes, NUL
 };

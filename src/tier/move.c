@@ -24,7 +24,6 @@ enum {
     PAGE_BYTES = 4 << 20, // of a log in a round
     ROUND_BYTES = 64 << 20,
     FILL = 10000, // empty records for missing ones in a round
-    OWN_MAX = 3,  // logs that fail while they are begun: a round begins no more then
 };
 
 // One log's part of a round.

@@ -159,8 +159,10 @@ static void *mover_main(void *arg)
         size_t moved;
         uint64_t failures = atomic_load(&t->failures);
         enum err e = tier_run(t, t->commit, &moved, &msg);
-        // Also where only logs that fail for reasons of their own are left.
-        bool bad = e || (moved == 0 && atomic_load(&t->failures) != failures);
+        // Logs that fail for reasons of their own rest by themselves. Where they are several, and
+        // no other one is moved, it is the store's reason: its disk is full, or the keys were taken
+        // away.
+        bool bad = e || (!moved && atomic_load(&t->failures) - failures >= OWN_MAX);
         wait = !bad ? t->o.interval_ms : 2 * wait < BACKOFF_MAX_MS ? 2 * wait : BACKOFF_MAX_MS;
         if (e == ERR_CONFLICT)
             log_event(LOG_ERROR, "tier-fenced", "error=%s", log_quote(msg.text));
@@ -226,6 +228,8 @@ void tier_stop(struct tier *t)
     t->stopping = true;
     pthread_cond_broadcast(&t->wake);
     pthread_mutex_unlock(&t->lock);
+    if (t->store) // the mover may be waiting for it
+        object_hurry(t->store);
     if (t->started)
         pthread_join(t->mover, NULL);
     t->started = false;

@@ -14,6 +14,7 @@ enum {
     READERS = 4,     // as many threads read from objects at once
     MOVER = READERS, // the mover's own reader, to compare
     PAGE_RECORDS = 100000,
+    OWN_MAX = 3, // logs that fail while they are begun: a round begins no more then
 };
 
 // A reader, and for which log it has objects.

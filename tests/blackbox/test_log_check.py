@@ -117,6 +117,8 @@ def test_cut(logs):
 def test_cut_to_nothing(logs):
     os.truncate(logs.objects[3], 0)  # looks like a fence
     assert logs.told(logs.objects[3].name, "cut to 0 bytes")["fences"] == 1
+    read = subprocess.run([VARVE, "log", "read", f"{logs.url}/pre/ks/a%2Fb"], capture_output=True, text=True, timeout=60)
+    assert read.returncode != 0 and "it has 0 bytes" in read.stderr and logs.objects[3].name in read.stderr
     os.setxattr(logs.objects[3], "user.varve.crc32c", b"00000000")
     assert check(logs.url)[1]["fences"] == 1
 

@@ -12,6 +12,8 @@
 //     put-many PREFIX COUNT FILE    the file's bytes under PREFIX0, PREFIX1, ... at once
 //     get-many PREFIX COUNT FILE    each must have the file's bytes
 //     cancel NAME FILE MS      a get that is cancelled after so long
+//     cancel-second NAME FILE MS   the same, begun after another one
+//     hurry NAME FILE MS       a get, while which the store is told to hurry, after so long
 //     race NAME COUNT          that many put_absents at once; the number is how many won
 //     probe    stats    sleep MS
 #include "base/buf.h"
@@ -194,15 +196,29 @@ static void race(struct tool *t, const char *name, const char *count)
     free(texts);
 }
 
-static void cancel(struct tool *t, const char *name, const char *path, const char *ms)
+static void cancel(struct tool *t, const char *how, const char *name, const char *path,
+                   const char *ms)
 {
-    struct buf out;
+    struct buf out, none;
     buf_init(&out, OUT_MAX);
+    buf_init(&none, OUT_MAX);
     struct object_call c = {.op = OBJECT_GET, .name = name, .out = &out};
+    struct object_call before = {.op = OBJECT_GET, .name = name, .out = &none};
+    bool two = strcmp(how, "cancel-second") == 0;
+    if (two)
+        object_start(t->store, &before);
     object_start(t->store, &c);
     os_sleep_us(t->os, strtoull(ms, NULL, 10) * 1000);
-    object_cancel(t->store, &c);
+    if (strcmp(how, "hurry") == 0)
+        object_hurry(t->store);
+    else
+        object_cancel(t->store, &c);
     enum err e = object_wait(t->store, &c);
+    if (two) {
+        object_cancel(t->store, &before);
+        ERR_IGNORE(object_wait(t->store, &before));
+    }
+    buf_release(&none);
     save(path, buf_slice(&out));
     answer(e, buf_len(&out), c.msg.text);
     buf_release(&out);
@@ -261,8 +277,8 @@ static void command(struct tool *t, char **w, int n)
         list(t, w);
     } else if (is(w, n, "put-many", 3) || is(w, n, "get-many", 3)) {
         many(t, w[0][0] == 'p', w[1], w[2], w[3]);
-    } else if (is(w, n, "cancel", 3)) {
-        cancel(t, w[1], w[2], w[3]);
+    } else if (is(w, n, "cancel", 3) || is(w, n, "cancel-second", 3) || is(w, n, "hurry", 3)) {
+        cancel(t, w[0], w[1], w[2], w[3]);
     } else if (is(w, n, "race", 2)) {
         race(t, w[1], w[2]);
     } else if (is(w, n, "probe", 0)) {

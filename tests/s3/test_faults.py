@@ -1,5 +1,6 @@
 """What goes wrong between here and S3: the tiny S3 injects it."""
 import os
+import threading
 import time
 from hashlib import sha256
 
@@ -262,14 +263,43 @@ def test_keys_from_metadata_are_renewed(tiny, open_tool, container):
     service.token = tiny.tokens["temp"] = "two"
     assert tool.put("o", DATA).e == "OK"
     assert service.fetched == 2
-    # Near its end: anew before it is refused.
-    near = Metadata(lifetime=200)
+    # Near its end: anew before it is refused, but not for each request.
+    near = Metadata(lifetime=100)
     tool = open_tool(options, near.env(container))
     near.token = tiny.tokens["temp"] = "three"
-    for _ in range(2):
+    for _ in range(5):
         assert tool.put("o", DATA).e == "OK"
-    assert near.fetched == 2
+    assert near.fetched == 1
+    near = Metadata(lifetime=8)
+    tool = open_tool(options, near.env(container))
+    near.token = "three"
+    end = time.monotonic() + 60
+    while near.fetched < 2:
+        assert tool.put("o", DATA).e == "OK" and time.monotonic() < end
     assert tool.stats()["retries"] == 0
+
+
+def test_many_refused_fetch_keys_once(tiny, open_tool):
+    tiny.keys["temp"], tiny.tokens["temp"] = "tempsecret", "one"
+    service = Metadata(lifetime=3600)
+    tool = open_tool({"--endpoint": tiny.endpoint, "--bucket": "varve", "--default-credentials": "true"}, service.env(True))
+    assert tool.put("o", DATA).e == "OK"
+    service.token = tiny.tokens["temp"] = "two"
+    assert tool.call("put-many", "o", 16, tool.file(DATA)).e == "OK"
+    assert service.fetched == 2
+
+
+def test_keys_that_nobody_gives(tiny, open_tool):
+    """Many requests wait for a metadata service that takes connections and says nothing: it is asked now and then, for
+    all of them, not for each."""
+    import socket
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        tool = open_tool({"--endpoint": tiny.endpoint, "--bucket": "varve", "--default-credentials": "true",
+                          "--retry-ms": 1000}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url})
+        r = tool.call("put-many", "o", 16, tool.file(DATA))
+        assert r.e == "NETWORK" and "does not answer" in r.text
+        assert tool.stats()["credentials"] <= 3
 
 
 # ---- what is not there, or not S3
@@ -437,6 +467,23 @@ def test_the_probe_tells_what_is_not_kept(tiny, tool):
     assert tiny.objects == {}
 
 
+def test_pages_without_names(tiny, open_tool):
+    """As S3 gives them where many names were deleted: listings go on by their tokens."""
+    tool = open_tool(s3_options(tiny.endpoint, prefix="our & <place>/"))
+    names = [f"n/{i:04}" for i in range(25)]
+    for name in names:
+        assert tool.put(name, b"x").e == "OK"
+    tiny.page, tiny.empty_pages = 10, 3
+    tiny.log.clear()
+    assert tool.names("n/") == names
+    assert len(tiny.log) == 3 * (3 + 1)
+    assert tool.names("n/", "n/0003", 2) == ["n/0004", "n/0005"]
+    assert tool.names("none/") == []
+    tiny.empty_pages = 10**9  # for ever
+    r = tool.call("list", "n/", "^", 0, tool.file())
+    assert r.e == "UNSUPPORTED" and "empty" in r.text
+
+
 def test_a_store_that_drops_metadata(tiny, tool):
     tiny.drops_metadata = True
     assert tool.call("put-sum", "o", tool.file(DATA), "12345678").e == "OK"
@@ -506,6 +553,36 @@ def test_connections_are_kept(tiny, open_tool):
         assert tool.call("get-many", "m", 40, data).n == 40
     assert tool.stats()["connects"] <= 4
     assert len(tiny.connections) <= 4
+
+
+def impatient(tool, *words):
+    """A call to a tool that is killed if it does not answer in a minute."""
+    timer = threading.Timer(60, tool.process.kill)
+    timer.start()
+    try:
+        return tool.call(*words)
+    finally:
+        timer.cancel()
+
+
+def test_in_a_hurry(tiny, open_tool):
+    """Attempts that may take an hour are given up, and nothing is tried again."""
+    tool = open_tool(s3_options(tiny.endpoint, timeout_ms=3600000, retry_ms=3600000))
+    assert tool.put("o", DATA).e == "OK"
+    hang = tiny.fail("hang", method("GET"), 3600, times=10**9)
+    r = impatient(tool, "hurry", "o", tool.file(), 50)
+    assert r.e == "NETWORK" and "no byte moved" in r.text and hang.struck == 1
+    tiny.faults.clear()
+    assert tool.get("o") == DATA
+    tiny.fail("status", method("GET"), (503, "SlowDown"))
+    assert tool.get("o").e == "NETWORK"
+
+
+def test_cancelling_what_waits(tiny, open_tool):
+    tool = open_tool(s3_options(tiny.endpoint, timeout_ms=3600000, connections=1))
+    assert tool.put("o", DATA).e == "OK"
+    hang = tiny.fail("hang", method("GET"), 3600, times=10**9)
+    assert impatient(tool, "cancel-second", "o", tool.file(), 50).e == "CLOSED" and hang.struck == 1
 
 
 def test_cancelling(tiny, tool):

@@ -76,6 +76,7 @@ class TinyS3:
         self.hidden = set()  # names that listings do not show yet
         self.hide_new = 0  # so many next puts are hidden
         self.lists_unsorted = False
+        self.empty_pages = 0  # before each listing's first page, with tokens
         self.page = 1000
         self.is_html = False
         outer = self
@@ -353,6 +354,13 @@ class _Handler(BaseHTTPRequestHandler):
         """ListObjectsV2, and the older ListObjects, which s3cmd asks for."""
         v2, delimiter = self.args.get("list-type") == "2", self.args.get("delimiter", "")
         prefix, after = self.args.get("prefix", ""), self.args.get("start-after" if v2 else "marker", "")
+        token = self.args.get("continuation-token", "")
+        if self.s3.empty_pages and not (token and not token.startswith("empty+/")):
+            left, after = token[7:].split("/", 1) if token else (self.s3.empty_pages, after)
+            if n := int(left):
+                return 200, (f'<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated>'
+                             f"<NextContinuationToken>empty+/{n - 1}/{html.escape(after)}</NextContinuationToken></ListBucketResult>").encode()
+            self.args.pop("continuation-token")
         if "continuation-token" in self.args:
             after = base64.b64decode(self.args["continuation-token"]).decode()
         most = min(int(self.args.get("max-keys", "1000")), self.s3.page)

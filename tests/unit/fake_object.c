@@ -372,6 +372,13 @@ void fake_object_flip(struct object_store *s, const char *name, size_t at)
     e->p[at] ^= 1;
 }
 
+void fake_object_cut(struct object_store *s, const char *name)
+{
+    struct entry *e = find(s->o, name);
+    VERIFY(e);
+    e->n = 0;
+}
+
 void fake_object_drop(struct object_store *s, const char *name)
 {
     pthread_mutex_lock(&s->o->lock);

@@ -32,6 +32,8 @@ void fake_object_set(struct object_store *s, const char *name, struct slice byte
 struct object_sum fake_object_sum(struct object_store *s, const char *name);
 // Changes a bit of the byte `at`, and leaves the checksum.
 void fake_object_flip(struct object_store *s, const char *name, size_t at);
+// Cuts it to 0 bytes, and leaves the checksum.
+void fake_object_cut(struct object_store *s, const char *name);
 void fake_object_drop(struct object_store *s, const char *name);
 
 #endif

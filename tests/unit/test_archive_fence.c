@@ -15,13 +15,17 @@
 #include <string.h>
 #include <ucontext.h>
 
-enum { WRITERS = 3, APPENDS = 4, STACK = 512 << 10, STEPS = 400 };
+enum { WRITERS = 3, APPENDS = 4, STACK = 512 << 10, STEPS = 800, LOGS = 2 };
+
+static const char *const dirs[LOGS] = {"ks/key", "ks/bad"};
+static const struct archive_log bad_log = {{(const uint8_t *)"ks", 2}, {(const uint8_t *)"bad", 3}};
 
 struct fate {
     char label[16];
     unsigned records;
-    enum err e;
-    char why[200];
+    unsigned logs; // that it was appended to
+    enum err e[LOGS];
+    char why[512];
 };
 
 struct actor {
@@ -38,14 +42,16 @@ struct actor {
 struct world {
     struct object_store *store;
     const struct archive_options *options;
-    bool trims;       // each after its appends, and each with thresholds of its own
-    uint64_t trimmed; // the highest offset asked for
-    uint64_t first;   // where the log began when it was seen last
+    bool trims;           // each after its appends, and each with thresholds of its own
+    uint64_t trimmed;     // the highest offset asked for
+    unsigned logs;        // 2: bad is written too,
+    unsigned bad_calls;   // and the first so many puts of data to it fail
+    uint64_t first[LOGS]; // where a log began when it was seen last
     struct actor actors[WRITERS];
     unsigned writers;
     unsigned appends[WRITERS];
     ucontext_t scheduler;
-    struct buf seen;
+    struct buf seen[LOGS];
     bool faults; // answers get lost, too
     uint64_t rnd;
 };
@@ -63,9 +69,12 @@ static uint64_t next_random(uint64_t *s)
 static enum fake_fault yield(void *arg, enum object_op op, const char *name)
 {
     struct actor *a = arg;
-    (void)op;
-    (void)name;
     swapcontext(&a->context, &a->world->scheduler);
+    bool bad = op == OBJECT_PUT_ABSENT && !strncmp(name, "ks/bad/data_", 12);
+    if (bad && a->world->bad_calls) {
+        a->world->bad_calls--;
+        return next_random(&a->world->rnd) % 4 ? FAKE_LOST : FAKE_ANSWER;
+    }
     if (!a->world->faults || next_random(&a->world->rnd) % 12)
         return FAKE_NONE;
     return next_random(&a->world->rnd) % 2 ? FAKE_LOST : FAKE_ANSWER;
@@ -85,6 +94,27 @@ static void trim(struct actor *a, struct archive_writer *w)
         fail_msg("trim: %s: %s", err_name(e), msg.text);
 }
 
+// Appends the same to both logs at once.
+static void append_both(struct archive_writer *w, struct fate *f)
+{
+    static int64_t now = 1000;
+    struct archive_insert in[2];
+    char texts[2][32];
+    for (unsigned i = 0; i < f->records; i++) {
+        int n = snprintf(texts[i], sizeof texts[i], "%s%u", f->label, i);
+        in[i] = (struct archive_insert){true, now++, NONCE_NONE, slice_of(texts[i], (size_t)n)};
+    }
+    struct archive_batch b[LOGS] = {{.log = world_log, .records = in, .count = f->records},
+                                    {.log = bad_log, .records = in, .count = f->records}};
+    struct errmsg msg = {""};
+    enum err e = archive_append_many(w, b, LOGS, &msg);
+    for (unsigned l = 0; l < LOGS; l++) {
+        f->e[l] = b[l].taken == f->records ? ERR_OK : b[l].e ? b[l].e : e;
+        assert_true(b[l].taken == f->records || f->e[l]);
+    }
+    snprintf(f->why, sizeof f->why, "%s", msg.text);
+}
+
 static void act(unsigned high, unsigned low)
 {
     struct actor *a = (struct actor *)((uintptr_t)high << 32 | low);
@@ -97,9 +127,18 @@ static void act(unsigned high, unsigned low)
         struct fate *f = &a->fates[a->appended++];
         f->records = 1 + (a->number + i) % 2;
         snprintf(f->label, sizeof f->label, "%c%u.", 'a' + a->number, i);
-        f->e = ERR_AGAIN; // under way
-        f->e = world_append(w, &world_log, f->label, f->records, NONCE_NONE, NULL);
-        snprintf(f->why, sizeof f->why, "%s", world_why());
+        f->e[0] = f->e[1] = ERR_AGAIN; // under way
+        f->logs = a->world->logs == 2 && i == 1 ? 2 : 1;
+        if (f->logs == 2) {
+            append_both(w, f);
+        } else {
+            f->e[0] = world_append(w, &world_log, f->label, f->records, NONCE_NONE, NULL);
+            snprintf(f->why, sizeof f->why, "%s", world_why());
+        }
+        if (a->world->logs == 2 && archive_writer_broken(w)) {
+            archive_writer_free(w);
+            assert_ok(archive_writer_new(&w, a->store, os_real(), &o, NULL));
+        }
         if (a->world->trims)
             trim(a, w);
     }
@@ -123,24 +162,25 @@ static void actor_start(struct world *w, unsigned number)
 }
 
 // What a reader sees goes on from what one saw before. `seen` keeps what was trimmed.
-static void look(struct world *w)
+static void look_at(struct world *w, unsigned l)
 {
     struct buf now;
-    uint64_t first;
+    uint64_t first, last = w->first[l];
+    struct buf *was = &w->seen[l];
     buf_init(&now, 1 << 16);
-    world_text_from(w->store, "ks/key", &now, &first);
-    const char *seen = buf_len(&w->seen) ? (const char *)buf_head(&w->seen) : "", *from = seen;
+    world_text_from(w->store, dirs[l], &now, &first);
+    const char *seen = buf_len(was) ? (const char *)buf_head(was) : "", *from = seen;
     for (uint64_t i = 1; i < first; i++) {
         from = strchr(from, ' ');
         if (!from++)
-            fail_msg("the log begins at %" PRIu64 ", and was \"%s\"", first, seen);
+            fail_msg("%s begins at %" PRIu64 ", and was \"%s\"", dirs[l], first, seen);
     }
-    if (first < w->first || (first > 1 && first > w->trimmed))
+    if (first < last || (first > 1 && (l || first > w->trimmed)))
         fail_msg("the log began at %" PRIu64 ", was trimmed to %" PRIu64 ", begins at %" PRIu64,
-                 w->first, w->trimmed, first);
-    w->first = first;
+                 last, w->trimmed, first);
+    w->first[l] = first;
     if (strncmp(from, (char *)buf_head(&now), strlen(from)) != 0)
-        fail_msg("the log was \"%s\" and is \"%s\", from %" PRIu64 " on", seen,
+        fail_msg("%s was \"%s\" and is \"%s\", from %" PRIu64 " on", dirs[l], seen,
                  (char *)buf_head(&now), first);
     struct buf all;
     buf_init(&all, 1 << 16);
@@ -148,8 +188,14 @@ static void look(struct world *w)
     assert_ok(buf_append(&all, "", 1)); // a string
     all.end--;
     buf_release(&now);
-    buf_release(&w->seen);
-    w->seen = all;
+    buf_release(was);
+    *was = all;
+}
+
+static void look(struct world *w)
+{
+    for (unsigned l = 0; l < w->logs; l++)
+        look_at(w, l);
 }
 
 static unsigned times_in(const char *text, const char *what)
@@ -160,31 +206,59 @@ static unsigned times_in(const char *text, const char *what)
     return n;
 }
 
+// What became of an append to a log.
+static void judge_one(const struct world *w, const struct fate *f, unsigned l)
+{
+    const char *text = (const char *)buf_head(&w->seen[l]);
+    enum err e = f->e[l];
+    char run[64] = "";
+    for (unsigned k = 0; k < f->records; k++)
+        snprintf(run + strlen(run), sizeof run - strlen(run), "%s%u ", f->label, k);
+    unsigned n = times_in(text, run), parts = times_in(text, f->label);
+    if (e == ERR_OK && (n != 1 || parts != f->records))
+        fail_msg("%s was written to %s, and it is \"%s\"", f->label, dirs[l], text);
+    // Where answers get lost an append may have failed and be there, whole and once. Where others
+    // trim it may have been there.
+    bool unknown = (w->faults || w->trims || f->logs == 2) && e == ERR_NETWORK;
+    if (e && parts && !(unknown && n == 1 && parts == f->records))
+        fail_msg("%s failed (%s), and %s is \"%s\"", f->label, err_name(e), dirs[l], text);
+    if (e && e != ERR_CONFLICT && !w->faults && !unknown)
+        fail_msg("%s: %s: %s", f->label, err_name(e), f->why);
+}
+
 static void judge(struct world *w)
 {
-    const char *text = (const char *)buf_head(&w->seen);
     world_check(w->store); // whatever fences and strays are left: nothing is damaged
     unsigned good = 0;
     for (unsigned i = 0; i < w->writers; i++)
-        for (unsigned j = 0; j < w->actors[i].appended; j++) {
-            const struct fate *f = &w->actors[i].fates[j];
-            char run[64] = "";
-            for (unsigned k = 0; k < f->records; k++)
-                snprintf(run + strlen(run), sizeof run - strlen(run), "%s%u ", f->label, k);
-            unsigned n = times_in(text, run), parts = times_in(text, f->label);
-            if (f->e == ERR_OK && (n != 1 || parts != f->records))
-                fail_msg("%s was written, and the log is \"%s\"", f->label, text);
-            // Where answers get lost an append may have failed and be there, whole and once. Where
-            // others trim it may have been there.
-            bool unknown = (w->faults || w->trims) && f->e == ERR_NETWORK;
-            if (f->e && parts && !(unknown && n == 1 && parts == f->records))
-                fail_msg("%s failed (%s), and the log is \"%s\"", f->label, err_name(f->e), text);
-            if (f->e && f->e != ERR_CONFLICT && !w->faults && !unknown)
-                fail_msg("%s: %s: %s", f->label, err_name(f->e), f->why);
-            good += f->e == ERR_OK;
-        }
-    if (!w->faults)
+        for (unsigned j = 0; j < w->actors[i].appended; j++)
+            for (unsigned l = 0; l < w->actors[i].fates[j].logs; l++) {
+                judge_one(w, &w->actors[i].fates[j], l);
+                good += w->actors[i].fates[j].e[l] == ERR_OK;
+            }
+    if (!w->faults && w->logs == 1)
         assert_true(good > 0); // somebody gets on
+}
+
+static enum fake_fault still_bad(void *arg, enum object_op op, const char *name)
+{
+    return op == OBJECT_PUT_ABSENT && !strncmp(name, "ks/bad/data_", 12) ? FAKE_LOST : FAKE_NONE;
+}
+
+// Whatever is left: the next writer goes on with the first log, and, as soon as it is let, with
+// bad.
+static void go_on(struct world *w)
+{
+    struct object_store *s = fake_object_connect(w->store);
+    struct archive_writer *next;
+    fake_object_hook(s, still_bad, NULL);
+    assert_ok(archive_writer_new(&next, s, os_real(), w->options, NULL));
+    assert_ok(world_append(next, &world_log, "z", 1, NONCE_NONE, NULL));
+    fake_object_hook(s, NULL, NULL);
+    assert_ok(world_append(next, &bad_log, "z", 1, NONCE_NONE, NULL));
+    archive_writer_free(next);
+    object_close(s);
+    look(w);
 }
 
 // One order: order[i] says who goes on at step i (modulo those who can); past n, whoever went last.
@@ -192,8 +266,12 @@ static void judge(struct world *w)
 static unsigned run(struct world *w, const unsigned char *order, unsigned n, unsigned char *went)
 {
     w->store = fake_object_new();
-    w->trimmed = w->first = 1;
-    buf_init(&w->seen, 1 << 16);
+    w->trimmed = 1;
+    w->logs = w->logs ? w->logs : 1;
+    for (unsigned l = 0; l < LOGS; l++) {
+        w->first[l] = 1;
+        buf_init(&w->seen[l], 1 << 16);
+    }
     for (unsigned i = 0; i < w->writers; i++)
         actor_start(w, i);
     unsigned steps = 0, last = 0;
@@ -209,17 +287,23 @@ static unsigned run(struct world *w, const unsigned char *order, unsigned n, uns
     }
     assert_true(steps < STEPS);
     judge(w);
+    if (w->logs > 1)
+        go_on(w);
     for (unsigned i = 0; i < w->writers; i++)
         object_close(w->actors[i].store);
     // What is left of claims and sessions is bounded: a later one cleans up, if it is let. Where
     // answers get lost each append, and each trim, may leave a claim.
-    unsigned spare = w->faults ? APPENDS * w->writers * (w->trims ? 2 : 1) : 0;
-    size_t claims = world_count(w->store, "ks/key/epoch_");
-    if (claims > w->writers + 1 + spare)
-        fail_msg("%zu claims are left (faults %d, trims %d)", claims, w->faults, w->trims);
-    assert_true(world_count(w->store, NAME_WRITERS) <= 4 * w->writers);
+    unsigned spare = w->faults || w->logs > 1 ? APPENDS * w->writers * (w->trims ? 2 : 1) : 0;
+    for (unsigned l = 0; l < w->logs; l++) {
+        char claim[64];
+        snprintf(claim, sizeof claim, "%s/epoch_", dirs[l]);
+        size_t claims = world_count(w->store, claim);
+        if (claims > w->writers + 1 + spare)
+            fail_msg("%zu claims are left (faults %d, trims %d)", claims, w->faults, w->trims);
+        buf_release(&w->seen[l]);
+    }
+    assert_true(world_count(w->store, NAME_WRITERS) <= (w->logs > 1 ? 20u : 4u) * w->writers);
     object_close(w->store);
-    buf_release(&w->seen);
     return steps;
 }
 
@@ -295,7 +379,7 @@ static void trimmers(void **state)
     world_free(&w);
 }
 
-static void random_orders(void **state)
+static void random_runs(unsigned rounds, unsigned logs)
 {
     static const struct archive_options options = {.compact_objects_threshold = 2,
                                                    .compact_records_threshold = 5};
@@ -304,16 +388,19 @@ static void random_orders(void **state)
     const char *given = os_env("VARVE_TEST_SEED");
     seed = given ? strtoull(given, NULL, 0) : seed;
     print_message("seed: VARVE_TEST_SEED=%" PRIu64 "\n", seed);
-    for (unsigned round = 0; round < 6000 * depth(1); round++) {
+    for (unsigned round = 0; round < rounds; round++) {
         struct world w = {.writers = 2 + round % 2,
                           .appends = {3, 3, 2},
                           .options = &options,
                           .faults = round % 3 == 0,
                           .trims = round % 4 < 2,
+                          .logs = logs,
                           .rnd = seed + round};
         unsigned char order[STEPS], went[STEPS], who = 0;
         uint64_t rnd = seed ^ round;
         unsigned stay = 1 + (unsigned)(next_random(&rnd) % 12);
+        if (logs > 1)
+            w.bad_calls = (unsigned)(next_random(&rnd) % (round % 5 ? 12 : 1000));
         for (unsigned i = 0; i < STEPS; i++) {
             if (next_random(&rnd) % stay == 0)
                 who = (unsigned char)(next_random(&rnd) % w.writers);
@@ -324,13 +411,23 @@ static void random_orders(void **state)
     }
 }
 
+static void random_orders(void **state)
+{
+    random_runs(6000 * depth(1), 1);
+}
+
+static void one_log_fails(void **state)
+{
+    random_runs(3000 * depth(1), 2);
+}
+
 int main(void)
 {
     log_set_level(LOG_NONE); // compactions that fail because others have taken over
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_append_each), cmocka_unit_test(two_writers),
         cmocka_unit_test(three_writers),   cmocka_unit_test(trimmers),
-        cmocka_unit_test(random_orders),
+        cmocka_unit_test(random_orders),   cmocka_unit_test(one_log_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include "archive/check.h"
 #include "archive/reader.h"
 #include "archive_world.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/os.h"
 #include <inttypes.h>
@@ -296,6 +297,155 @@ static void faults_everywhere(void **state)
     }
 }
 
+// The same record, that gets its fence again and again instead: each time the put is not done, and
+// the next writer is asked for just the same. Other names are found for it, in a log that has
+// nothing else and in one that has.
+static enum fake_fault no_data(void *arg, enum object_op op, const char *name)
+{
+    (void)arg;
+    return op == OBJECT_PUT_ABSENT && !strncmp(name, DIR "/data_", 12) ? FAKE_DEAD : FAKE_NONE;
+}
+
+static void fenced_again(void **state)
+{
+    for (unsigned before = 0; before < 2; before++) {
+        struct object_store *s = fake_object_new();
+        struct archive_insert in = {true, 1000, 7, slice_str("x0")};
+        struct archive_batch b = {.log = world_log, .records = &in, .count = 1};
+        struct errmsg msg = {""};
+        struct archive_writer *w = writer(s, NULL);
+        if (before)
+            assert_ok(world_append(w, &world_log, "a", 1, 5, NULL));
+        archive_writer_free(w);
+        for (unsigned i = 0; i < 5; i++) {
+            struct object_store *theirs = fake_object_connect(s);
+            fake_object_hook(theirs, no_data, NULL);
+            w = writer(theirs, NULL);
+            assert_int_equal(archive_append(w, &b, &msg), ERR_CLOSED);
+            archive_writer_free(w);
+            object_close(theirs);
+        }
+        w = writer(s, NULL);
+        if (archive_append(w, &b, &msg))
+            fail_msg("%s", msg.text);
+        archive_writer_free(w);
+        assert_text(s, before ? "a0 x0 " : "x0 ");
+        object_close(s);
+    }
+}
+
+// ---- one object that cannot be put
+
+static enum fake_fault bad_data(void *arg, enum object_op op, const char *name)
+{
+    const enum fake_fault *kind = arg;
+    bool bad = op == OBJECT_PUT_ABSENT && !strncmp(name, "ks/bad/data_", 12);
+    return bad ? *kind : FAKE_NONE;
+}
+
+static const char *const three[] = {"a", "bad", "c"};
+
+static struct archive_log log_named(const char *key)
+{
+    return (struct archive_log){slice_str("ks"), slice_str(key)};
+}
+
+// Appends a record of this nonce to each of the three at once. Returns what came of each.
+static void append_three(struct archive_writer *w, unsigned nonce, enum err fates[3])
+{
+    struct archive_insert in = {true, 1000 + nonce, nonce, slice_str("r")};
+    struct archive_batch b[3];
+    struct errmsg msg = {""};
+    for (unsigned i = 0; i < 3; i++)
+        b[i] = (struct archive_batch){.log = log_named(three[i]), .records = &in, .count = 1};
+    enum err e = archive_append_many(w, b, 3, &msg);
+    for (unsigned i = 0; i < 3; i++)
+        fates[i] = b[i].taken == 1 ? ERR_OK : b[i].e ? b[i].e : e;
+}
+
+static enum err append_nonce(struct archive_writer *w, const char *key, unsigned nonce)
+{
+    struct archive_log log = log_named(key);
+    return world_append(w, &log, "r", 1, nonce, NULL);
+}
+
+static void assert_records(struct object_store *s, const char *key, size_t want)
+{
+    struct archive_reader *r;
+    struct archive_page page;
+    struct archive_log log = log_named(key);
+    struct archive_query q = {.page_size = 0};
+    assert_ok(archive_reader_new(&r, s, NULL, NULL));
+    assert_ok(archive_read(r, &log, &q, &page, NULL));
+    assert_int_equal(page.count, want);
+    for (size_t i = 0; i < want; i++)
+        assert_true(page.records[i].nonce == i);
+    archive_reader_free(r);
+    world_check(s);
+}
+
+// The store takes everything but data of one log. Writers, one after the other and the same one
+// again and again, go on with the others; then that log has its records, once.
+static void one_name_fails(enum fake_fault kind, bool late)
+{
+    struct object_store *s = fake_object_new(), *theirs = fake_object_connect(s);
+    enum err fates[3];
+    unsigned n = 0;
+    fake_object_hook(theirs, bad_data, &kind);
+    struct archive_writer *w = writer(theirs, NULL);
+    append_three(w, n, fates);
+    assert_true(fates[0] == ERR_OK && fates[1] == ERR_NETWORK && fates[2] == ERR_OK);
+    assert_true(archive_writer_broken(w));
+    for (unsigned turn = 0; turn < 3; turn++) {
+        archive_writer_free(w);
+        w = writer(theirs, NULL);
+        for (unsigned i = 0; i < 100; i++) {
+            n++;
+            assert_ok(append_nonce(w, "a", n));
+            assert_int_equal(append_nonce(w, "bad", 0), ERR_NETWORK);
+            assert_ok(append_nonce(w, "c", n));
+            assert_false(archive_writer_broken(w));
+        }
+    }
+    assert_true(world_count(s, "ks/bad/epoch_") <= 4);
+    assert_true(world_count(s, NAME_WRITERS) <= 6);
+    if (late) { // the very first put arrives after all
+        char name[NAME_FULL_MAX], text[64];
+        struct name d = {.first = 1,
+                         .last = 1,
+                         .min_time = 1000,
+                         .max_time = 1000,
+                         .next_nonce = 1,
+                         .size = record_size(1)};
+        struct record r = {1, 1000, 0, slice_str("r")};
+        record_write((uint8_t *)text, &r);
+        data_full_name("ks/bad", &d, name);
+        struct slice bytes = slice_of(text, d.size);
+        struct object_call put = {.op = OBJECT_PUT_ABSENT,
+                                  .name = name,
+                                  .parts = &bytes,
+                                  .count = 1,
+                                  .sum = {true, crc32c(0, text, d.size)}};
+        assert_ok(object_run(s, &put, 1));
+    }
+    kind = FAKE_NONE;
+    for (unsigned i = 0; i <= n; i++)
+        assert_ok(append_nonce(w, "bad", i));
+    archive_writer_free(w);
+    for (unsigned i = 0; i < 3; i++)
+        assert_records(s, three[i], n + 1);
+    assert_int_equal(world_count(s, NAME_WRITERS), 0);
+    object_close(theirs);
+    object_close(s);
+}
+
+static void one_object_fails(void **state)
+{
+    one_name_fails(FAKE_LOST, false);
+    one_name_fails(FAKE_LOST, true);
+    one_name_fails(FAKE_ANSWER, false);
+}
+
 // ---- what klstore lays down, and damage
 
 static void put_object(struct object_store *s, struct name n, const char *texts)
@@ -479,6 +629,43 @@ static void altered(void **state)
     object_close(s);
 }
 
+// Data that was cut to nothing is no fence, wherever it stands: who reads it is told, and others
+// are not; and a writer does not go on where it begins.
+static void cut_to_nothing(void **state)
+{
+    for (unsigned at = 0; at < 3; at++) {
+        struct object_store *s = fake_object_new();
+        struct archive_writer *w = writer(s, NULL);
+        char names[3][NAME_FULL_MAX] = {""};
+        for (unsigned i = 0; i < 3; i++) {
+            assert_ok(world_append(w, &world_log, "a", 2, NONCE_NONE, NULL));
+            fake_object_names(s, DIR "/data_", take_last, names[i]);
+        }
+        archive_writer_free(w);
+        fake_object_cut(s, names[at]);
+        damage(s, names[at]);
+        damage(s, "0 bytes");
+        struct archive_reader *r;
+        struct archive_page page;
+        assert_ok(archive_reader_new(&r, s, NULL, NULL));
+        for (unsigned i = 0; i < 6; i++) {
+            struct archive_query q = {.start = ARCHIVE_OFFSET, .offset = i + 1, .page_size = 1};
+            assert_int_equal(archive_read(r, &world_log, &q, &page, NULL),
+                             i / 2 == at ? ERR_DAMAGED : ERR_OK);
+        }
+        struct archive_meta meta;
+        assert_ok(archive_key_meta(r, &world_log, &meta, NULL));
+        assert_int_equal(meta.next_offset, 7);
+        archive_reader_free(r);
+        struct archive_batch b;
+        w = writer(s, NULL);
+        assert_ok(world_append(w, &world_log, "b", 2, NONCE_NONE, &b));
+        assert_int_equal(b.first_offset, 7);
+        archive_writer_free(w);
+        object_close(s);
+    }
+}
+
 static void keyspaces_and_meta(void **state)
 {
     struct object_store *s = fake_object_new();
@@ -547,9 +734,12 @@ int main(void)
         cmocka_unit_test(nobody_notices),
         cmocka_unit_test(reads_while_it_changes),
         cmocka_unit_test(faults_everywhere),
+        cmocka_unit_test(fenced_again),
+        cmocka_unit_test(one_object_fails),
         cmocka_unit_test(from_klstore),
         cmocka_unit_test(damaged),
         cmocka_unit_test(altered),
+        cmocka_unit_test(cut_to_nothing),
         cmocka_unit_test(checked_while_it_is_compacted),
         cmocka_unit_test(keyspaces_and_meta),
         cmocka_unit_test(small_cache),

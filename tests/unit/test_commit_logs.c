@@ -526,6 +526,46 @@ static void test_append_without_objects(void **state)
     }
 }
 
+static size_t due_logs(struct fix *f)
+{
+    struct tier_due due[2];
+    struct tier_looking k = {.min_bytes = 1, .moves = due, .move_max = 2};
+    commit_tier_due(f->c, &k);
+    return k.move_count;
+}
+
+// A log that rests, or waits for its age, does so for as long also where the clock is set back.
+static void test_clock_set_back(void **state)
+{
+    struct fix *f = *state;
+    struct errmsg msg = {0};
+    struct log_input in = {slice_str("record"), NONCE_NONE, 1, true};
+    struct log_append a = {.name = name, .records = &in, .count = 1};
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    f->o.tier = (struct commit_tier){.read = no_objects, .arg = f};
+    open_it(f);
+    sim_set_wall_ms(f->sim, 1000000000);
+    assert_int_equal(append(f, &a, &msg), ERR_OK);
+    assert_int_equal(commit_flush(f->c), ERR_OK);
+    assert_int_equal(due_logs(f), 1);
+    sim_advance_ms(f->sim, 100000);
+    commit_tier_rest(f->c, &name);
+    assert_int_equal(due_logs(f), 0);
+    sim_set_wall_ms(f->sim, 1000000); // days ago
+    sim_advance_ms(f->sim, 59000);
+    assert_int_equal(due_logs(f), 0);
+    sim_advance_ms(f->sim, 2000);
+    assert_int_equal(due_logs(f), 1);
+    assert_int_equal(commit_tier_done(f->c, &name, 2, &msg), ERR_OK);
+    assert_int_equal(due_logs(f), 1); // its bytes may go
+    assert_int_equal(commit_flush(f->c), ERR_OK);
+    assert_int_equal(commit_tier_done(f->c, &name, 2, &msg), ERR_OK);
+    assert_int_equal(due_logs(f), 0); // for now
+    sim_set_wall_ms(f->sim, 1000);
+    sim_advance_ms(f->sim, 3000);
+    assert_int_equal(due_logs(f), 1);
+}
+
 static void bad_token(struct fix *f, const char *text, const struct log_name *n)
 {
     struct log_query q = {
@@ -890,6 +930,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_model_tiered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_append_without_objects, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_clock_set_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_mixed, set_up, tear_down),
