@@ -275,7 +275,7 @@ static int log_trim(const struct command *c, int argc, char **argv)
 {
     const char *server = NULL, *before = NULL;
     uint64_t timeout = LOG_TIMEOUT_MS, first = 0;
-    struct objects_options objects = {NULL};
+    struct objects_options objects = {0};
     const struct arg_option options[] = {
         {"before", ARG_TEXT, &before, "PLACE", "N or offset:N, or timestamp:T"},
         OBJECTS_OPTIONS(objects),

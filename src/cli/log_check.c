@@ -27,7 +27,7 @@ static void on_progress(void *arg)
 
 int command_log_check(const struct command *c, int argc, char **argv)
 {
-    struct objects_options how = {NULL};
+    struct objects_options how = {0};
     struct objects o;
     struct errmsg msg = {""};
     struct checking k = {.check = {.defect = on_defect, .progress = on_progress, .arg = &k}};

@@ -1,5 +1,5 @@
-"""Ceph's S3 gateway (tests/s3/rgw) for tests, where VARVE_TEST_RGW=1 asks for it; else, and where it cannot be
-started, they are skipped with the reason."""
+"""Ceph's S3 gateway (tests/s3/rgw) for tests, where VARVE_TEST_RGW=1 asks for it; else, and where it is not installed,
+they are skipped with the reason. One that is installed and does not start is a failure."""
 import contextlib
 import os
 import pathlib
@@ -35,10 +35,11 @@ def gateway(secret="testtest"):
     place = tempfile.mkdtemp(prefix="varve-rgw-")
     try:
         started = subprocess.run([RGW, "start", place, secret], capture_output=True, text=True)
-        if started.returncode:
-            reason = "Ceph could not be started: " + started.stderr.strip()[-500:]
+        if started.returncode == 3:
+            reason = started.stderr.strip()
             warnings.warn(reason)
             pytest.skip(reason)
+        assert started.returncode == 0, "Ceph does not start: " + started.stderr.strip()[-2000:]
         endpoint = started.stdout.strip()
         import boto3
         from botocore.config import Config
