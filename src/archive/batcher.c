@@ -1,6 +1,7 @@
 // The batching writer's near side: queues, flushes and threads. An append copies its records into
 // its thread's newest block under the thread's lock; the thread takes all blocks at once. It is not
-// woken for an append before a quarter of the queue is full, as it looks by itself at every check.
+// woken for an append before a quarter of the queue is full or somebody waits for room, as it looks
+// by itself at every check; but for the first one after it had nothing at all.
 #include "archive/batcher_int.h"
 #include "archive/name.h"
 #include "base/hash.h"
@@ -9,6 +10,7 @@
 #include <time.h>
 
 enum { BLOCK = 256 << 10, THREADS_MAX = 64 };
+#define MILLIS_MAX (UINT64_MAX / 4 / 1000000) // more than a century; a sum of two still fits
 
 uint64_t batcher_hash(const struct archive_batcher *b, const struct archive_log *log)
 {
@@ -25,12 +27,18 @@ static uint64_t or_default(uint64_t v, uint64_t def)
     return v ? v : def;
 }
 
+static uint64_t millis(uint64_t v, uint64_t def)
+{
+    v = or_default(v, def);
+    return v < MILLIS_MAX ? v : MILLIS_MAX;
+}
+
 static void set_defaults(struct archive_batcher_options *o)
 {
     o->writer_thread_count = o->writer_thread_count ? o->writer_thread_count : 1;
     o->writer_thread_queue_capacity = or_default(o->writer_thread_queue_capacity, UINT64_MAX);
-    o->batch_check_interval_millis = or_default(o->batch_check_interval_millis, 100);
-    o->batch_flush_interval_millis = or_default(o->batch_flush_interval_millis, 1000);
+    o->batch_check_interval_millis = millis(o->batch_check_interval_millis, 100);
+    o->batch_flush_interval_millis = millis(o->batch_flush_interval_millis, 1000);
     o->batch_flush_record_count_threshold =
         or_default(o->batch_flush_record_count_threshold, UINT64_MAX);
     o->batch_flush_size_threshold = or_default(o->batch_flush_size_threshold, 1000000);
@@ -161,6 +169,7 @@ static struct block *block_for(struct worker *w, size_t n)
     }
     b->next = NULL;
     b->used = 0;
+    b->appends = b->bytes = 0;
     *(w->tail ? &w->tail->next : &w->head) = b;
     w->tail = b;
     return b;
@@ -187,6 +196,8 @@ static enum err put_entry(struct worker *w, const struct archive_log *log,
     if (e.n)
         memcpy(p + e.keyspace_n + e.key_n, r->bytes.p, e.n);
     b->used += entry_size(&e);
+    b->bytes += sizeof e + e.keyspace_n + e.key_n + e.n;
+    w->queued_bytes += sizeof e + e.keyspace_n + e.key_n + e.n;
     return ERR_OK;
 }
 
@@ -221,8 +232,10 @@ enum err archive_batcher_append(struct archive_batcher *b, const struct archive_
             w->queued_bytes + bytes > o->queue_bytes)) {
         w->stats.waits += !waits;
         waits = true;
+        w->wanting++;
         pthread_cond_signal(&w->wake);
         pthread_cond_wait(&w->room, &w->lock);
+        w->wanting--;
     }
     e = told(w, msg);
     for (size_t i = 0; i < count && !e; i++)
@@ -231,12 +244,12 @@ enum err archive_batcher_append(struct archive_batcher *b, const struct archive_
             e = told(w, msg);
         }
     if (!e) {
+        w->tail->appends++;
         w->queued_appends++;
-        w->queued_bytes += bytes;
         w->stats.appended += count;
-        if (w->queued_bytes >= o->queue_bytes / 4 ||
-            w->queued_appends >= o->writer_thread_queue_capacity / 2)
+        if (w->resting || worker_should_take(w))
             pthread_cond_signal(&w->wake);
+        w->resting = false;
     }
     pthread_mutex_unlock(&w->lock);
     return e;

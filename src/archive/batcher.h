@@ -8,9 +8,10 @@
 // has confirmed.
 //
 // Memory: a queued record costs its bytes, its names and 64 bytes, a batched one its bytes and 48.
-// A thread's queue holds queue_capacity appends and queue_bytes at most (archive_batcher_append
-// waits for room). Its batches hold twice flush_size a log, and memory_bytes in all, with the room
-// they keep for more (then all are written); a quarter of that again is encoded at a time.
+// A thread's queue holds queue_capacity appends and queue_bytes at most, with what the thread sorts
+// just now, or one append that is larger (archive_batcher_append waits for room). Its batches hold
+// twice flush_size a log, and memory_bytes in all, with the room they keep for more (then all are
+// written); a quarter of that again is encoded at a time.
 //
 // Threads: all functions may be called from any thread, free last.
 #ifndef VARVE_ARCHIVE_BATCHER_H

@@ -9,6 +9,7 @@
 struct block {
     struct block *next;
     size_t used, cap;
+    uint64_t appends, bytes; // what it counts in worker.queued_*
     _Alignas(16) uint8_t data[];
 };
 
@@ -60,7 +61,10 @@ struct worker {
     struct block *spare; // empty ones
     size_t spares;
     struct request *requests;
-    uint64_t queued_appends, queued_bytes;
+    uint64_t queued_appends, queued_bytes; // with those that the thread has taken
+    uint64_t taken_appends, taken_bytes;   // of them: not in the list any more, not sorted yet
+    unsigned wanting;                      // appends that wait for room
+    bool resting;                          // the thread holds nothing: whatever comes wakes it
     struct archive_batcher_stats stats;
     bool stop;
     _Atomic bool failed; // set under the lock, told to appends and flushes from then on
@@ -83,6 +87,18 @@ struct archive_batcher {
     struct archive_batcher_options options;
     struct worker *workers;
 };
+
+// True if the thread should not wait for its next look: much is queued, or somebody wants room that
+// taking it makes. Locked.
+static inline bool worker_should_take(const struct worker *w)
+{
+    const struct archive_batcher_options *o = &w->b->options;
+    uint64_t half =
+        o->writer_thread_queue_capacity - o->writer_thread_queue_capacity / 2; // 1 at least
+    uint64_t quarter = o->queue_bytes - o->queue_bytes / 4 * 3;                // 1 at least
+    return w->head && (w->wanting || w->queued_appends - w->taken_appends >= half ||
+                       w->queued_bytes - w->taken_bytes >= quarter);
+}
 
 // The thread's part (gather.c).
 void *worker_main(void *worker);

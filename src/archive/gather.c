@@ -2,9 +2,11 @@
 // writes those that are due. A batch is due when it reaches a threshold or is old enough; that is
 // looked at every batch_check_interval, so that logs which fill at the same pace are written
 // together, with one intent and few requests (archive/session.c). A batch of twice the size does
-// not wait for the next look, nor do batches that together hold memory_bytes.
+// not wait for the next look, nor do batches that together hold memory_bytes. A thread without
+// records looks at nothing until there are some.
 #include "archive/batcher_int.h"
 #include "base/assert.h"
+#include "base/limits.h"
 #include <stdlib.h>
 #include <time.h>
 
@@ -225,16 +227,22 @@ static enum err write_group(struct worker *w, struct batch **group, size_t n, st
 
 enum due { DUE_ALL, DUE_LOOK, DUE_SIZE };
 
+// True if a writer would soon refuse the batch as too large: many records with few bytes.
+static bool is_long(const struct batch *b)
+{
+    return b->size + b->count * RECORD_OVERHEAD >= LIMIT_ARCHIVE_APPEND / 2;
+}
+
 static bool is_due(const struct worker *w, const struct batch *b, enum due due, uint64_t now)
 {
     const struct archive_batcher_options *o = &w->b->options;
     return due == DUE_ALL || b->size >= o->batch_flush_size_threshold ||
-           b->count >= o->batch_flush_record_count_threshold ||
+           b->count >= o->batch_flush_record_count_threshold || is_long(b) ||
            (due == DUE_LOOK && now - b->born_ns >= o->batch_flush_interval_millis * 1000000);
 }
 
 // Writes what is due, a group at a time. A group's records are encoded all at once, beside the
-// batches, so its bytes are bounded too.
+// batches, so its bytes are bounded too; one batch is one of any size.
 static void write_due(struct worker *w, enum due due)
 {
     struct batch *group[GROUP];
@@ -244,7 +252,7 @@ static void write_due(struct worker *w, enum due due)
     for (size_t n = 1; n && !e;) {
         size_t bytes = 0;
         n = 0;
-        for (size_t i = w->active_n; i-- > 0 && n < GROUP && bytes < most;)
+        for (size_t i = w->active_n; i-- > 0 && n < GROUP && (n == 0 || bytes < most);)
             if (is_due(w, w->active[i], due, now)) {
                 bytes += weight(w->active[i]);
                 group[n++] = w->active[i];
@@ -280,7 +288,7 @@ static void take_block(struct worker *w, const struct block *block)
             fail(w, ERR_NO_MEMORY, "no memory for batches");
             return;
         }
-        if (b->size >= 2 * o->batch_flush_size_threshold)
+        if (b->size >= 2 * o->batch_flush_size_threshold || is_long(b))
             write_due(w, DUE_SIZE);
         else if (w->held > o->memory_bytes)
             write_due(w, DUE_ALL);
@@ -311,31 +319,38 @@ static void serve(struct worker *w, struct request *r)
 }
 
 // Waits until there is something to do. Locked.
-static void wait_for_work(struct worker *w)
+static void wait_for_work(struct worker *w, uint64_t check_ns)
 {
-    const struct archive_batcher_options *o = &w->b->options;
-    uint64_t many = o->writer_thread_queue_capacity - o->writer_thread_queue_capacity / 2;
+    w->resting = !w->active_n;
+    while (!w->active_n && !w->stop && !w->requests && !w->head) {
+        pthread_cond_wait(&w->wake, &w->lock);
+        w->next_check_ns = 0;
+    }
+    w->resting = false;
+    w->next_check_ns = w->next_check_ns ? w->next_check_ns : now_ns(w) + check_ns;
     struct timespec until = {.tv_sec = (time_t)(w->next_check_ns / 1000000000),
                              .tv_nsec = (long)(w->next_check_ns % 1000000000)};
-    while (!w->stop && !w->requests && w->queued_bytes < o->queue_bytes / 4 &&
-           w->queued_appends < many && now_ns(w) < w->next_check_ns)
+    while (!w->stop && !w->requests && !worker_should_take(w) && now_ns(w) < w->next_check_ns)
         if (pthread_cond_timedwait(&w->wake, &w->lock, &until))
             break;
 }
 
-// Gives blocks back; keeps some. Locked.
-static void recycle(struct worker *w, struct block *blocks)
+// Gives a block back that is sorted: its records are the batches' now. Locked.
+static void give_back(struct worker *w, struct block *b)
 {
-    while (blocks) {
-        struct block *next = blocks->next;
-        if (w->spares < SPARES && blocks->cap < KEEP_BYTES * 8) {
-            blocks->next = w->spare;
-            w->spare = blocks;
-            w->spares++;
-        } else {
-            free(blocks);
-        }
-        blocks = next;
+    w->queued_appends -= b->appends;
+    w->queued_bytes -= b->bytes;
+    w->taken_appends -= b->appends;
+    w->taken_bytes -= b->bytes;
+    w->stats.bytes = w->waiting;
+    if (w->wanting)
+        pthread_cond_broadcast(&w->room);
+    if (w->spares < SPARES && b->cap < KEEP_BYTES * 8) {
+        b->next = w->spare;
+        w->spare = b;
+        w->spares++;
+    } else {
+        free(b);
     }
 }
 
@@ -346,17 +361,21 @@ void *worker_main(void *arg)
     uint64_t check_ns = w->b->options.batch_check_interval_millis * 1000000;
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
-        w->next_check_ns = w->next_check_ns ? w->next_check_ns : now_ns(w) + check_ns;
-        wait_for_work(w);
+        wait_for_work(w, check_ns);
         struct block *blocks = w->head;
         struct request *requests = w->requests;
         w->head = w->tail = NULL;
         w->requests = NULL;
-        w->queued_appends = w->queued_bytes = 0;
-        pthread_cond_broadcast(&w->room);
+        w->taken_appends = w->queued_appends;
+        w->taken_bytes = w->queued_bytes;
         pthread_mutex_unlock(&w->lock);
-        for (const struct block *b = blocks; b; b = b->next)
+        for (struct block *b = blocks, *next; b; b = next) {
+            next = b->next;
             take_block(w, b);
+            pthread_mutex_lock(&w->lock);
+            give_back(w, b);
+            pthread_mutex_unlock(&w->lock);
+        }
         bool look = now_ns(w) >= w->next_check_ns;
         if (look && !w->failed)
             write_due(w, DUE_LOOK);
@@ -370,7 +389,6 @@ void *worker_main(void *arg)
             drop_all(w);
         pthread_mutex_lock(&w->lock);
         w->stats.bytes = w->waiting;
-        recycle(w, blocks);
     }
     // Flushes that came too late.
     for (struct request *r = w->requests, *next; r; r = next) {

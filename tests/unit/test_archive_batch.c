@@ -5,6 +5,7 @@
 #include "archive/batcher.h"
 #include "archive/reader.h"
 #include "archive_world.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/os.h"
 #include <inttypes.h>
@@ -276,6 +277,14 @@ static uint64_t counted_mono_ns(struct os *os)
     return os_mono_ns(os_real());
 }
 
+static void counting_init(struct counting_os *c)
+{
+    c->ops = *os_real()->ops;
+    c->ops.mono_ns = counted_mono_ns;
+    c->os.ops = &c->ops;
+    c->looks = 0;
+}
+
 // With no record, and with one that is not due, a thread sleeps: whatever the limits, it looks at
 // the clock a few times an interval. Two intervals of a tenth of a second here.
 static void sleeps(void **state)
@@ -283,14 +292,13 @@ static void sleeps(void **state)
     static const uint64_t capacities[] = {0, 1, 2, 4096, UINT64_MAX - 1, UINT64_MAX};
     for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
         struct object_store *s = fake_object_new();
-        struct counting_os c = {.ops = *os_real()->ops};
+        struct counting_os c;
         struct archive_batcher_options o = {.writer_thread_queue_capacity = capacities[i],
                                             .batch_flush_interval_millis = HOUR};
         struct archive_batcher *b;
         uint8_t bytes[100];
         char key[16];
-        c.os.ops = &c.ops;
-        c.ops.mono_ns = counted_mono_ns;
+        counting_init(&c);
         assert_ok(archive_batcher_new(&b, s, &c.os, NULL, &o, NULL));
         os_sleep_us(os_real(), 100000);
         struct archive_insert in = number(bytes, i);
@@ -303,6 +311,188 @@ static void sleeps(void **state)
     }
 }
 
+// ---- extremes
+
+// Whatever the options are: a record that a flush confirmed is there, and nothing spins.
+static void extremes(void **state)
+{
+    static const struct archive_batcher_options all[] = {
+        {.queue_bytes = 1},
+        {.queue_bytes = 3},
+        {.queue_bytes = UINT64_MAX},
+        {.memory_bytes = 1},
+        {.memory_bytes = 3},
+        {.memory_bytes = UINT64_MAX},
+        {.batch_check_interval_millis = UINT64_MAX},
+        {.batch_check_interval_millis = UINT64_MAX / 1000000},
+        {.batch_flush_interval_millis = UINT64_MAX},
+        {.batch_flush_record_count_threshold = 1},
+        {.batch_flush_record_count_threshold = UINT64_MAX},
+        {.batch_flush_size_threshold = 1},
+        {.batch_flush_size_threshold = UINT64_MAX},
+        {.writer_thread_count = 64, .writer_thread_queue_capacity = 1},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct object_store *s = fake_object_new();
+        struct counting_os c;
+        struct archive_batcher_stats st;
+        struct archive_batcher *b;
+        uint8_t bytes[100];
+        char key[16];
+        struct archive_log log = log_number(1, key);
+        counting_init(&c);
+        assert_ok(archive_batcher_new(&b, s, &c.os, NULL, &all[i], NULL));
+        os_sleep_us(os_real(), 50000);
+        for (unsigned j = 0; j < 3; j++) {
+            struct archive_insert in = number(bytes, j);
+            assert_ok(archive_batcher_append(b, &log, &in, 1, NULL));
+        }
+        os_sleep_us(os_real(), 50000);
+        assert_true(c.looks < 2000); // a thread that spins: some hundred thousand
+        assert_ok(archive_batcher_flush_all(b, NULL));
+        archive_batcher_get_stats(b, &st);
+        assert_int_equal(st.stored, 3);
+        archive_batcher_free(b);
+        assert_int_equal(check_log(s, &log, 0, 1), 3);
+        object_close(s);
+    }
+}
+
+// What waits for room gets it at once, however little is queued, and not at the next look.
+static void room_is_made(void **state)
+{
+    struct object_store *s = fake_object_new();
+    struct archive_batcher_options o = {.queue_bytes = 4000, .batch_check_interval_millis = HOUR};
+    struct archive_batcher *b;
+    static uint8_t bytes[3900];
+    struct archive_insert small = {true, 1, NONCE_NONE, slice_of(bytes, 10)};
+    struct archive_insert large = {true, 1, NONCE_NONE, slice_of(bytes, sizeof bytes)};
+    assert_ok(archive_batcher_new(&b, s, os_real(), NULL, &o, NULL));
+    for (unsigned i = 0; i < 100; i++) {
+        assert_ok(archive_batcher_append(b, &world_log, &small, 1, NULL));
+        assert_ok(archive_batcher_append(b, &world_log, &large, 1, NULL));
+    }
+    assert_ok(archive_batcher_flush_all(b, NULL));
+    archive_batcher_free(b);
+    object_close(s);
+}
+
+// A store that does not answer, until it is told to.
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool shut, reached;
+};
+
+static enum fake_fault wait_at_gate(void *arg, enum object_op op, const char *name)
+{
+    struct gate *g = arg;
+    pthread_mutex_lock(&g->lock);
+    while (g->shut) {
+        g->reached = true;
+        pthread_cond_broadcast(&g->changed);
+        pthread_cond_wait(&g->changed, &g->lock);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return FAKE_NONE;
+}
+
+static void *produce_many(void *arg)
+{
+    uint8_t bytes[100];
+    for (unsigned i = 0; i < 2000; i++) {
+        struct archive_insert in = number(bytes, i);
+        assert_ok(archive_batcher_append(arg, &world_log, &in, 1, NULL));
+    }
+    return NULL;
+}
+
+// What the thread took to write is of the queue until it is in batches or stored: a store that
+// hangs lets no more in than queue_bytes and what batches hold.
+static void bounded_while_the_store_hangs(void **state)
+{
+    struct object_store *s = fake_object_new();
+    struct gate g = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, true, false};
+    struct archive_batcher_options o = {.queue_bytes = 64000, .batch_flush_size_threshold = 1000};
+    struct archive_batcher_stats st;
+    struct archive_batcher *b;
+    pthread_t thread;
+    fake_object_hook(s, wait_at_gate, &g);
+    assert_ok(archive_batcher_new(&b, s, os_real(), NULL, &o, NULL));
+    assert_int_equal(pthread_create(&thread, NULL, produce_many, b), 0);
+    pthread_mutex_lock(&g.lock);
+    while (!g.reached)
+        pthread_cond_wait(&g.changed, &g.lock);
+    pthread_mutex_unlock(&g.lock);
+    do {
+        os_sleep_us(os_real(), 1000);
+        archive_batcher_get_stats(b, &st);
+    } while (!st.waits);
+    assert_true(st.bytes <= 64000);
+    assert_true(st.bytes >= st.appended * (100 + 5)); // bytes and names: all of them are counted
+    pthread_mutex_lock(&g.lock);
+    g.shut = false;
+    pthread_cond_broadcast(&g.changed);
+    pthread_mutex_unlock(&g.lock);
+    pthread_join(thread, NULL);
+    assert_ok(archive_batcher_flush_all(b, NULL));
+    archive_batcher_get_stats(b, &st);
+    assert_true(st.stored == 2000 && st.bytes == 0);
+    archive_batcher_free(b);
+    object_close(s);
+}
+
+// Records without bytes never reach a size, but an object of them has one: what is written at once
+// stays below what a writer takes.
+static void empty_records_are_written_in_time(void **state)
+{
+    enum { COUNT = LIMIT_ARCHIVE_APPEND / RECORD_OVERHEAD + 1 };
+    struct object_store *s = fake_object_new();
+    struct archive_batcher_options o = {.batch_flush_interval_millis = HOUR,
+                                        .memory_bytes = (uint64_t)4 << 30};
+    struct archive_batcher_stats st;
+    struct archive_batcher *b;
+    static struct archive_insert none[1000];
+    for (size_t i = 0; i < 1000; i++)
+        none[i] = (struct archive_insert){true, 1, NONCE_NONE, slice_of("", 0)};
+    assert_ok(archive_batcher_new(&b, s, os_real(), NULL, &o, NULL));
+    for (size_t i = 0; i < COUNT; i += 1000)
+        assert_ok(archive_batcher_append(b, &world_log, none, 1000, NULL));
+    assert_ok(archive_batcher_flush_all(b, NULL));
+    archive_batcher_get_stats(b, &st);
+    assert_true(st.stored == st.appended && st.batches > 1);
+    archive_batcher_free(b);
+    object_close(s);
+}
+
+// A thread that holds nothing is not there to look at the clock: it sleeps until something comes.
+static void rests(void **state)
+{
+    struct object_store *s = fake_object_new();
+    struct counting_os c;
+    struct archive_batcher_options o = {.batch_check_interval_millis = 1,
+                                        .batch_flush_interval_millis = 1};
+    struct archive_batcher_stats st;
+    struct archive_batcher *b;
+    uint8_t bytes[100];
+    counting_init(&c);
+    assert_ok(archive_batcher_new(&b, s, &c.os, NULL, &o, NULL));
+    for (unsigned i = 0; i < 3; i++) {
+        os_sleep_us(os_real(), 20000);
+        uint64_t looks = c.looks;
+        os_sleep_us(os_real(), 200000);
+        assert_true(c.looks - looks < 20); // one that does not rest: some hundred
+        struct archive_insert in = number(bytes, i);
+        assert_ok(archive_batcher_append(b, &world_log, &in, 1, NULL));
+        do { // nobody asks for a flush: it is due after a millisecond
+            os_sleep_us(os_real(), 1000);
+            archive_batcher_get_stats(b, &st);
+        } while (st.stored <= i);
+    }
+    archive_batcher_free(b);
+    object_close(s);
+}
+
 int main(void)
 {
     log_set_level(LOG_NONE);
@@ -313,6 +503,11 @@ int main(void)
         cmocka_unit_test(bad_input),
         cmocka_unit_test(bounded),
         cmocka_unit_test(sleeps),
+        cmocka_unit_test(rests),
+        cmocka_unit_test(extremes),
+        cmocka_unit_test(room_is_made),
+        cmocka_unit_test(bounded_while_the_store_hangs),
+        cmocka_unit_test(empty_records_are_written_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
