@@ -1,6 +1,7 @@
 // Closing the session of another writer: step 2 of session.c, which says why it is so.
 #include "archive/session_int.h"
 #include "archive/sum.h"
+#include "base/assert.h"
 #include "base/hash.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -126,18 +127,36 @@ static void note_prefix(const char *dir, size_t dir_size, char text[NOTE_MAX])
 static enum err put_notes(struct closing *k, const struct object_call *failed, size_t n,
                           struct errmsg *msg)
 {
-    enum err e = ERR_OK;
+    struct object_call *calls = calloc(n, sizeof *calls);
+    struct slice *texts = calloc(n, sizeof *texts);
+    char(*names)[sizeof NAME_WRITERS + 17 + NOTE_MAX] = calloc(n, sizeof *names);
+    enum err e = calls && texts && names ? ERR_OK : no_memory(msg);
+    size_t m = 0;
     for (size_t i = 0; i < n && !e; i++) {
         char last[NOTE_MAX], name[NAME_FULL_MAX];
-        struct slice text = slice_str(failed[i].name);
         if (!failed[i].e || failed[i].e == ERR_EXISTS)
             continue;
+        texts[m] = slice_str(failed[i].name);
         const char *slash = strrchr(failed[i].name, '/');
-        note_prefix(failed[i].name, slash ? (size_t)(slash - failed[i].name) : text.n, last);
+        note_prefix(failed[i].name, slash ? (size_t)(slash - failed[i].name) : texts[m].n, last);
         snprintf(last + strlen(last), sizeof last - strlen(last), "%010zu", i);
         session_object(k->id, last, name);
-        e = object_put(k->s->store, name, &text, 1, msg);
+        VERIFY(strlen(name) < sizeof names[m]);
+        memcpy(names[m], name, strlen(name) + 1);
+        calls[m] = (struct object_call){
+            .op = OBJECT_PUT, .name = names[m], .parts = &texts[m], .count = 1};
+        m++;
     }
+    if (!e)
+        e = object_run(k->s->store, calls, m);
+    for (size_t i = 0; i < m; i++)
+        if (calls[i].e) {
+            e = err_set(msg, calls[i].e, "%s", calls[i].msg.text);
+            break;
+        }
+    free(calls);
+    free(texts);
+    free(names);
     return e;
 }
 

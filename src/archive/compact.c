@@ -105,9 +105,9 @@ static enum err fetch_parts(struct archive_writer *w, const struct log *l, struc
     for (size_t i = 0; i < p->n && !e; i++) {
         const struct name *n = &p->listing.v[p->path[i]].name;
         int64_t min, max;
-        e = calls[i].e && calls[i].e != ERR_TOO_BIG
-                ? err_set(msg, calls[i].e, "%s", calls[i].msg.text)
-                : data_check(l->dir, n, buf_slice(&p->bytes[i]), &min, &max, msg);
+        e = calls[i].e == ERR_TOO_BIG ? data_too_long(l->dir, n, msg)
+            : calls[i].e              ? err_set(msg, calls[i].e, "%s", calls[i].msg.text)
+                         : data_check(l->dir, n, buf_slice(&p->bytes[i]), &min, &max, msg);
         e = e ? e : sum_check(&calls[i], buf_slice(&p->bytes[i]), msg);
         if (e)
             break;

@@ -38,6 +38,13 @@ static enum err explain(const char *dir, const struct name *n, struct slice byte
     return damaged(dir, n, why.text, msg);
 }
 
+enum err data_too_long(const char *dir, const struct name *n, struct errmsg *msg)
+{
+    char why[80];
+    snprintf(why, sizeof why, "it has more than the %" PRIu64 " bytes that its name says", n->size);
+    return damaged(dir, n, why, msg);
+}
+
 enum err data_check(const char *dir, const struct name *n, struct slice bytes, int64_t *min,
                     int64_t *max, struct errmsg *msg)
 {

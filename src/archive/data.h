@@ -15,4 +15,7 @@ MUST_USE enum err data_check(const char *dir, const struct name *n, struct slice
 // The full name, "keyspace/key/data_...".
 void data_full_name(const char *dir, const struct name *n, char full[NAME_FULL_MAX]);
 
+// Of an object that did not fit a buffer of its size and one byte more: ERR_DAMAGED.
+enum err data_too_long(const char *dir, const struct name *n, struct errmsg *msg);
+
 #endif

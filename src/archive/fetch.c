@@ -158,7 +158,9 @@ enum err fetch_get(struct archive_reader *r, const char *dir, const struct name 
         f->waited = true;
     }
     enum err e = f->call.e;
-    if (e && e != ERR_TOO_BIG)
+    if (e == ERR_TOO_BIG)
+        e = data_too_long(dir, n, msg);
+    else if (e)
         e = err_set(msg, e, "%s", f->call.msg.text);
     else if (!f->checked)
         e = check(f, dir, msg);

@@ -63,7 +63,9 @@ MUST_USE enum err archive_append(struct archive_writer *w, struct archive_batch 
 // Appends to several logs, each named once, in parallel; much fewer requests a log than one by one
 // (one more request a log that this writer has not yet, 3 for all, and one for the data of each).
 // Not atomic: on an error some logs may have their records; `taken` tells (UINT64_MAX: unknown). A
-// log that cannot be appended to keeps the others from nothing.
+// log that cannot be appended to keeps the others from nothing, but one that this writer has not
+// yet, and cannot take over or list, keeps all of them from it: take those with
+// archive_writer_meta first, where it matters.
 MUST_USE enum err archive_append_many(struct archive_writer *w, struct archive_batch *batches,
                                       size_t n, struct errmsg *msg);
 // Deletes data objects of a log from its beginning, oldest first.

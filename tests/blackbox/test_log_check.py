@@ -114,6 +114,14 @@ def test_cut(logs):
     logs.told(logs.objects[0].name, "50 bytes", "86")
 
 
+def test_too_long(logs):
+    with open(logs.objects[1], "ab") as f:
+        f.write(b"xyz")
+    logs.told(logs.objects[1].name, "48 bytes", "45")
+    read = subprocess.run([VARVE, "log", "read", f"{logs.url}/pre/ks/a%2Fb"], capture_output=True, text=True, timeout=60)
+    assert read.returncode != 0 and f"{logs.objects[1].name} is damaged: it has more than the 45 bytes" in read.stderr
+
+
 def test_cut_to_nothing(logs):
     os.truncate(logs.objects[3], 0)  # looks like a fence
     assert logs.told(logs.objects[3].name, "cut to 0 bytes")["fences"] == 1

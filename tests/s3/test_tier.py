@@ -171,6 +171,30 @@ def test_one_object_that_fails(tiny, start, command, match, how):
     assert metric(server, "varve_tier_fenced") == 0
 
 
+def test_kills_while_an_object_fails(tiny, start):
+    """The same through kills: whoever comes next takes the other logs over, and the bad one when it is let."""
+    rnd = random.Random(9)
+    bad = tiny.fail("status", lambda r: r.command == "PUT" and "/bad/data_" in r.path, DENIED, times=10**9)
+    server = start(*flags(tiny.endpoint), *SOON)
+    client = blackbox.Binary(server.port("binary"))
+    client.log_create(b"ks")
+    want = {log: [] for log in (b"a", b"bad", b"c")}
+    for turn in range(1, 5):
+        struck = bad.struck
+        for log, rows in want.items():
+            append(client, log, rows, rnd)
+        until(lambda: stored(tiny.objects) == turn * 1000 and bad.struck > struck, "the others to be moved")
+        server.kill()
+        server.start()
+        client = blackbox.Binary(server.port("binary"))
+    assert any("/unsettled_" in name for name in tiny.objects)
+    tiny.faults.clear()
+    until(lambda: stored(tiny.objects) == 4 * 1500, "the bad one to be moved")
+    assert not any("/unsettled_" in name for name in tiny.objects)
+    check(client, want)
+    assert metric(server, "varve_tier_fenced") == 0
+
+
 def test_emptied_while_it_is_begun(tiny, start):
     """A log that has lost all its records when the first of them would be put: what comes later is moved."""
     rnd = random.Random(8)

@@ -557,8 +557,7 @@ static void test_clock_set_back(void **state)
     sim_advance_ms(f->sim, 2000);
     assert_int_equal(due_logs(f), 1);
     assert_int_equal(commit_tier_done(f->c, &name, 2, &msg), ERR_OK);
-    assert_int_equal(due_logs(f), 1); // its bytes may go
-    assert_int_equal(commit_flush(f->c), ERR_OK);
+    assert_int_equal(due_logs(f), 1); // its bytes may go, though the note is not durable yet
     assert_int_equal(commit_tier_done(f->c, &name, 2, &msg), ERR_OK);
     assert_int_equal(due_logs(f), 0); // for now
     sim_set_wall_ms(f->sim, 1000);
