@@ -89,7 +89,10 @@ enum err session_break(struct session *s, enum err e, const struct errmsg *why)
 {
     if (!s->broken) {
         s->broken = e;
-        s->why = *why;
+        if (why)
+            s->why = *why;
+        else
+            err_set(&s->why, e, "%s", err_text(e)); // nobody wanted to know at the time
     }
     return e;
 }
