@@ -11,6 +11,7 @@
 // errors stay in the consumer's queue, which is served between two batches, so none happens while
 // records are in our hands.
 #include "bridge/bridge.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "bridge/bridge_int.h"
 #include <pthread.h>
@@ -64,6 +65,7 @@ static enum err start(struct bridge *b, struct errmsg *msg)
     uint64_t seed;
     os_random(b->os, &seed, sizeof seed);
     feeds_init(&b->feeds, b->config.number[BRIDGE_s3_max_cached_keys], seed);
+    feeds_init(&b->keyspaces, LIMIT_KEYSPACES, seed);
     enum err e = *b->config.text[BRIDGE_bridge_server]
                      ? sink_server_open(&b->sink, &b->config, msg)
                      : sink_objects_open(&b->sink, &b->config, b->os, msg);
@@ -147,6 +149,7 @@ static void release(struct bridge *b)
         rd_kafka_destroy(b->consumer);
     sink_close(b->sink);
     feeds_release(&b->feeds);
+    feeds_release(&b->keyspaces);
     free(b->partitions);
     bridge_config_release(&b->config);
 }

@@ -39,6 +39,7 @@ struct bridge {
     struct partition *partitions;
     size_t partition_count; // places there
     struct feeds feeds;
+    struct feeds keyspaces; // known to be there: "logs" without a key; forgotten when they are many
     // The first error ends everything; with `broken` the sink's state is unknown and nothing may be
     // committed any more.
     enum err e;

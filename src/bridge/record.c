@@ -81,13 +81,34 @@ static void say_full(const struct bridge *b)
               b->feeds.count);
 }
 
+// Makes a keyspace that is not known to be there.
+static enum err keyspace(struct bridge *b, struct slice name, struct errmsg *msg)
+{
+    const struct archive_log whole = {name, slice_of("", 0)};
+    struct feeds *known = &b->keyspaces;
+    struct feed *f = feeds_find(known, &whole);
+    if (f)
+        return ERR_OK;
+    enum err e = sink_keyspace(b->sink, name, msg);
+    if (e)
+        return bridge_break(b, e, msg);
+    if (known->count == known->max) { // they are made again, which changes nothing
+        size_t max = known->max;
+        uint64_t seed = known->seed;
+        feeds_release(known);
+        feeds_init(known, max, seed);
+    }
+    e = feeds_add(known, &whole, -1, &f);
+    return e ? err_set(msg, e, "no memory for keyspaces") : ERR_OK;
+}
+
 static enum err meet(struct bridge *b, const struct archive_log *log, int32_t id, struct feed **f,
                      struct errmsg *msg)
 {
     bool was_full = b->feeds.full;
-    enum err e = sink_keyspace(b->sink, log->keyspace, msg);
+    enum err e = keyspace(b, log->keyspace, msg);
     if (e)
-        return bridge_break(b, e, msg);
+        return e;
     e = feeds_add(&b->feeds, log, id, f);
     if (e)
         return err_set(msg, e, "no memory for logs");

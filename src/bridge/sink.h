@@ -49,7 +49,7 @@ MUST_USE static inline enum err sink_check(struct sink *s, const struct archive_
 {
     return s->ops->check(s, log, msg);
 }
-// Makes a keyspace, unless it is there. Cheap for those seen before.
+// Makes a keyspace, unless it is there. A request each time.
 MUST_USE static inline enum err sink_keyspace(struct sink *s, struct slice keyspace,
                                               struct errmsg *msg)
 {
@@ -92,14 +92,5 @@ static inline void sink_close(struct sink *s)
     if (s)
         s->ops->close(s);
 }
-
-// The names of keyspaces that are known to be there; bounded, then it forgets them all.
-struct keyspaces {
-    struct buf names; // u32 length and bytes, end to end
-    bool ready;
-};
-bool keyspaces_has(const struct keyspaces *k, struct slice name);
-void keyspaces_add(struct keyspaces *k, struct slice name);
-void keyspaces_release(struct keyspaces *k);
 
 #endif

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KEYSPACES_BYTES = 1 << 20 };
-
 struct objects {
     struct sink base;
     struct os *os;
@@ -15,43 +13,8 @@ struct objects {
     struct archive_options archive;
     struct archive_batcher_options batching;
     struct archive_batcher *batcher;
-    struct keyspaces keyspaces;
     struct sink_stats before; // of the batchers that are closed
 };
-
-bool keyspaces_has(const struct keyspaces *k, struct slice name)
-{
-    struct slice s = k->ready ? buf_slice(&k->names) : (struct slice){0};
-    while (s.n) {
-        struct slice one = slice_of(s.p + 4, load32(s.p));
-        if (slice_equal(one, name))
-            return true;
-        s = slice_of(one.p + one.n, s.n - 4 - one.n);
-    }
-    return false;
-}
-
-void keyspaces_add(struct keyspaces *k, struct slice name)
-{
-    uint8_t n[4];
-    if (!k->ready)
-        buf_init(&k->names, KEYSPACES_BYTES);
-    k->ready = true;
-    if (buf_reserve(&k->names, 4 + name.n)) {
-        buf_clear(&k->names); // they are made again, which changes nothing
-        return;
-    }
-    store32(n, (uint32_t)name.n);
-    buf_put(&k->names, n, sizeof n);
-    buf_put(&k->names, name.p, name.n);
-}
-
-void keyspaces_release(struct keyspaces *k)
-{
-    if (k->ready)
-        buf_release(&k->names);
-    *k = (struct keyspaces){0};
-}
 
 static enum err check(struct sink *base, const struct archive_log *log, struct errmsg *msg)
 {
@@ -65,13 +28,8 @@ static enum err check(struct sink *base, const struct archive_log *log, struct e
 static enum err keyspace(struct sink *base, struct slice name, struct errmsg *msg)
 {
     struct objects *s = (struct objects *)base;
-    if (keyspaces_has(&s->keyspaces, name))
-        return ERR_OK;
     enum err e = archive_create_keyspace(s->store, s->os, name, NULL, msg);
-    if (e && e != ERR_EXISTS)
-        return e;
-    keyspaces_add(&s->keyspaces, name);
-    return ERR_OK;
+    return e == ERR_EXISTS ? ERR_OK : e;
 }
 
 static enum err append(struct sink *base, const struct archive_log *log,
@@ -126,7 +84,6 @@ static void close_objects(struct sink *base)
     struct objects *s = (struct objects *)base;
     archive_batcher_free(s->batcher);
     object_close(s->store);
-    keyspaces_release(&s->keyspaces);
     free(s);
 }
 

@@ -17,7 +17,6 @@ enum {
 struct server {
     struct sink base;
     struct varve *conn;
-    struct keyspaces keyspaces;
     // The run: records of one log that are not sent yet. Their data are offsets until then.
     struct buf names; // the log's keyspace and key
     size_t keyspace_n;
@@ -107,8 +106,6 @@ static enum err check(struct sink *base, const struct archive_log *log, struct e
 static enum err keyspace(struct sink *base, struct slice name, struct errmsg *msg)
 {
     struct server *s = (struct server *)base;
-    if (keyspaces_has(&s->keyspaces, name))
-        return ERR_OK;
     enum err e = send_run(s, msg);
     e = e ? e : take_all(s, msg);
     enum varve_error v = e ? VARVE_OK : varve_keyspace_create(s->conn, name.p, name.n, NULL, NULL);
@@ -116,7 +113,6 @@ static enum err keyspace(struct sink *base, struct slice name, struct errmsg *ms
         return e;
     if (v && v != VARVE_CONFLICT) // which is: it exists
         return told(s, v, msg);
-    keyspaces_add(&s->keyspaces, name);
     return ERR_OK;
 }
 
@@ -200,7 +196,6 @@ static void close_server(struct sink *base)
 {
     struct server *s = (struct server *)base;
     varve_close(s->conn);
-    keyspaces_release(&s->keyspaces);
     buf_release(&s->names);
     buf_release(&s->bytes);
     free(s);

@@ -53,6 +53,40 @@ def test_a_signal_stores_and_commits(kafka, topic, bridge, tmp_path):
     check_bulk(tmp_path, 4, 1000)
 
 
+SETTINGS = {
+    "least": {"s3": {"max_cached_keys": 1, "compact_records_threshold": 1, "compact_size_threshold": 1,
+                     "compact_objects_threshold": 2},
+              "batcher": {"writer_thread_count": 64, "writer_thread_queue_capacity": 1,
+                          "batch_check_interval_millis": 1, "batch_flush_interval_millis": 1,
+                          "batch_flush_record_count_threshold": 1, "batch_flush_size_threshold": 1},
+              "bridge": {"queue_bytes": "64k", "memory_bytes": "64k"}},
+    "most": {"s3": {"max_cached_keys": 10**8, "compact_records_threshold": 10**9, "compact_size_threshold": "1g",
+                    "compact_objects_threshold": 10**6},
+             "batcher": {"writer_thread_queue_capacity": 10**12, "batch_check_interval_millis": 3600000,
+                         "batch_flush_interval_millis": 86400000,
+                         "batch_flush_record_count_threshold": 2**64 - 1,
+                         "batch_flush_size_threshold": 2**64 - 1},
+             "bridge": {"queue_bytes": "1024g", "memory_bytes": "1024g"}},
+    # Records that fill the queue, and a thread that looks once an hour.
+    "mixed": {"batcher": {"batch_check_interval_millis": 3600000}, "bridge": {"queue_bytes": "64k"}},
+}
+
+
+@pytest.mark.parametrize("extreme", [pytest.param("least", marks=pytest.mark.slow),
+                                     pytest.param("most", marks=pytest.mark.slow), "mixed"])
+def test_settings_at_their_extremes(kafka, topic, bridge, tmp_path, extreme):
+    kafka.topic(topic, 2)
+    random.seed(1)
+    sent = [[], []]
+    for i in range(100):
+        sent[i % 2].append(b"%d " % i * random.choice([0, 1, 30, 10000, 50000]))
+        kafka.produce(topic, i % 2, sent[i % 2][-1])
+    kafka.flush()
+    b = bridge(**SETTINGS[extreme]).start().until(all_committed(kafka, topic, 100))
+    assert b.stop() == 0
+    assert [bodies(tmp_path, "0"), bodies(tmp_path, "1")] == sent
+
+
 BIG, LITTLE = struct.pack(">Q", 77), struct.pack("<Q", 77)
 TEXT_PARSERS = [("Static(some (text))", b"some (text)"), ("RecordHeader(h)", "h\u00e9ad".encode()),
                 ("RecordKey", b"\x37\x37"), ("RecordPartition", b"2")]
