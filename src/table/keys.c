@@ -108,8 +108,8 @@ uint64_t keys_hash(const struct keys *k, enum key_space space, struct slice key)
 
 #ifdef __SANITIZE_THREAD__
 // A transaction may lock every shard; ThreadSanitizer's search for deadlocks ends the process at 64
-// locks.
-const char *__tsan_default_options(void);
+// locks. (Its runtime is a shared library, so it must be seen from outside.)
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "detect_deadlocks=0";
