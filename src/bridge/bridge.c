@@ -5,7 +5,8 @@
 //   -> a signal or an error -> store and commit, unless the sink's state is unknown -> leave the
 //      group, letting all logs go -> close
 //
-// Threads: this one, librdkafka's own, which read ahead, and the sink's. Records come through a
+// Threads: this one, librdkafka's own, which read ahead, the sink's, and one that waits for signals
+// (stop.c). Records come through a
 // queue of their own, to which those of all partitions are forwarded (group.c), many at a time:
 // rd_kafka_consumer_poll takes a record a call, and three times as long for it. Rebalances and
 // errors stay in the consumer's queue, which is served between two batches, so none happens while
@@ -14,8 +15,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "bridge/bridge_int.h"
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 enum {
@@ -69,6 +68,7 @@ static enum err start(struct bridge *b, struct errmsg *msg)
     enum err e = *b->config.text[BRIDGE_bridge_server]
                      ? sink_server_open(&b->sink, &b->config, msg)
                      : sink_objects_open(&b->sink, &b->config, b->os, msg);
+    atomic_store(&b->stop.sink, e ? NULL : b->sink);
     e = e ? e : kafka_open(b, msg);
     e = e ? e : kafka_find_topic(b, &partitions, msg);
     e = e ? e : check_names(&b->config, partitions, msg);
@@ -83,7 +83,7 @@ static enum err start(struct bridge *b, struct errmsg *msg)
 // Between records: false when it is time to stop.
 static bool look(struct bridge *b)
 {
-    if (kafka_stop_asked())
+    if (stop_asked(b))
         return false;
     if (os_mono_ns(b->os) < b->next_commit_ns)
         return true;
@@ -154,21 +154,11 @@ static void release(struct bridge *b)
     bridge_config_release(&b->config);
 }
 
-static void block_signals(void)
-{
-    sigset_t signals;
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL); // of every thread made from here on
-}
-
 enum err bridge_run(const char *config_path, struct errmsg *msg)
 {
     struct bridge b = {.os = os_real()};
-    block_signals();
-    enum err e = bridge_config_load(&b.config, config_path, msg);
+    enum err e = stop_begin(&b, msg);
+    e = e ? e : bridge_config_load(&b.config, config_path, msg);
     e = e ? e : start(&b, msg);
     if (!e) {
         run(&b);
@@ -176,6 +166,7 @@ enum err bridge_run(const char *config_path, struct errmsg *msg)
         e = b.e;
         *msg = b.why;
     }
+    stop_end(&b); // before the sink goes
     release(&b);
     log_event(LOG_INFO, "bridge_stopped", "result=%s", err_name(e == ERR_CLOSED ? ERR_OK : e));
     return e == ERR_CLOSED ? ERR_OK : e;

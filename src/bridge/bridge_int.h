@@ -1,5 +1,5 @@
-// What the bridge's files share. Of this room only. Everything belongs to the consumer's thread:
-// librdkafka calls back from within its polls.
+// What the bridge's files share. Of this room only. Everything but `stop` belongs to the consumer's
+// thread: librdkafka calls back from within its polls.
 #ifndef VARVE_BRIDGE_BRIDGE_INT_H
 #define VARVE_BRIDGE_BRIDGE_INT_H
 
@@ -7,6 +7,8 @@
 #include "bridge/config.h"
 #include "bridge/feeds.h"
 #include "bridge/sink.h"
+#include <pthread.h>
+#include <stdatomic.h>
 
 struct partition {
     bool assigned;
@@ -32,6 +34,13 @@ struct bridge {
     struct os *os;
     struct bridge_config config;
     struct sink *sink;
+    struct {
+        pthread_t thread;
+        bool begun;
+        atomic_bool asked;           // by a signal
+        atomic_bool over;            // the thread ends without one
+        _Atomic(struct sink *) sink; // as above once it is open
+    } stop;
     rd_kafka_t *consumer;
     rd_kafka_queue_t *records; // of all partitions; the consumer's own queue has the rest
     rd_kafka_t *producer;      // of dead letters; NULL
@@ -71,8 +80,14 @@ MUST_USE enum err kafka_subscribe(struct bridge *b, struct errmsg *msg);
 void kafka_trouble(struct bridge *b, rd_kafka_resp_err_t code, const char *text);
 // A record came, so the connection is there.
 void kafka_fine(struct bridge *b);
-// SIGTERM or SIGINT is there.
-bool kafka_stop_asked(void);
+
+// ---- stop.c: SIGTERM and SIGINT
+
+enum { STOP_HURRIED = 3 }; // the process's exit status, as for a store that does not answer
+// Blocks the signals for this thread and those that it makes from here on.
+MUST_USE enum err stop_begin(struct bridge *b, struct errmsg *msg);
+void stop_end(struct bridge *b);
+bool stop_asked(const struct bridge *b);
 
 // ---- group.c: partitions that come and go, and their offsets
 

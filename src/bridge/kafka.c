@@ -3,25 +3,11 @@
 // decided what will not pass, and that a person hears of the rest.
 #include "base/log.h"
 #include "bridge/bridge_int.h"
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { METADATA_MS = 2000 };
 #define COMPLAIN_NS 10000000000ull // a trouble that lasts is told so often
-
-bool kafka_stop_asked(void)
-{
-    sigset_t set;
-    const struct timespec now = {0};
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    int sig = sigtimedwait(&set, NULL, &now);
-    if (sig > 0)
-        log_event(LOG_INFO, "stopping", "signal=%d", sig);
-    return sig > 0;
-}
 
 // ---- complaints
 
@@ -232,7 +218,7 @@ enum err kafka_find_topic(struct bridge *b, int *partitions, struct errmsg *msg)
     enum err e = ERR_AGAIN;
     while (e == ERR_AGAIN) {
         e = look(b, topic, partitions, msg);
-        if (e == ERR_AGAIN && kafka_stop_asked())
+        if (e == ERR_AGAIN && stop_asked(b))
             e = ERR_CLOSED;
     }
     rd_kafka_topic_destroy(topic);

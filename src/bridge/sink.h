@@ -29,6 +29,7 @@ struct sink_ops {
     enum err (*release)(struct sink *s, const struct archive_log *log, struct errmsg *msg);
     enum err (*renew)(struct sink *s, struct errmsg *msg);
     void (*stats)(struct sink *s, struct sink_stats *stats);
+    void (*hurry)(struct sink *s);
     void (*close)(struct sink *s);
 };
 
@@ -85,6 +86,13 @@ MUST_USE static inline enum err sink_renew(struct sink *s, struct errmsg *msg)
 static inline void sink_get_stats(struct sink *s, struct sink_stats *stats)
 {
     s->ops->stats(s, stats);
+}
+// From now on what a store does not answer within a second or so fails; a server has its time-out
+// of a minute. Any thread.
+static inline void sink_hurry(struct sink *s)
+{
+    if (s->ops->hurry)
+        s->ops->hurry(s);
 }
 // Drops what was not flushed. NULL does nothing.
 static inline void sink_close(struct sink *s)

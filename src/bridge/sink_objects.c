@@ -68,6 +68,11 @@ static void stats(struct sink *base, struct sink_stats *sum)
     sum->bytes = now.bytes;
 }
 
+static void hurry(struct sink *base)
+{
+    object_hurry(((struct objects *)base)->store);
+}
+
 static enum err renew(struct sink *base, struct errmsg *msg)
 {
     struct objects *s = (struct objects *)base;
@@ -95,6 +100,7 @@ static const struct sink_ops ops = {.check = check,
                                     .release = release,
                                     .renew = renew,
                                     .stats = stats,
+                                    .hurry = hurry,
                                     .close = close_objects};
 
 static enum err open_store(struct objects *s, const struct bridge_config *c, struct errmsg *msg)

@@ -1,12 +1,16 @@
 """Bad input of the bridge, outside of it and in: each ends it (or is waited for) with a sentence that says what to
 do, and no offset is committed whose record is not stored."""
+import json
+import os
 import re
 import socket
+import subprocess
 import threading
 
 import pytest
 
-from conftest import LOGIN, read_log
+from conftest import LOGIN, VARVE, read_log
+from test_bridge import all_committed
 from tiny_s3 import TinyS3
 
 SECRET = "a-secret-that-nobody-may-see"
@@ -80,6 +84,42 @@ def answering():
 def test_what_s3_refuses(bridge, tiny, keys, status, texts):
     tiny.tokens = {"test": "another"} if "session_token" in keys else {}
     ends(bridge(**on_s3(tiny.endpoint, **keys)), status, *texts)
+
+
+HANGS = ("hang", lambda r: r.command == "PUT", 300)
+
+
+def test_a_second_signal_while_s3_hangs(kafka, topic, bridge, tiny):
+    """What is under way is given up; nothing is committed, and nothing is lost."""
+    kafka.topic(topic, 1)
+    kafka.bulk(topic, 0, 1000)
+    b = bridge(**on_s3(tiny.endpoint)).start().until("partitions_assigned")
+    hanging = tiny.fail(*HANGS, times=10**9)
+    kafka.bulk(topic, 1000, 1000)
+    b.until(lambda: hanging.struck)
+    b.process.terminate()
+    b.until("stopping signal=15")
+    b.process.terminate()
+    assert b.wait() in (0, 3), b.said()  # 0: a look at what became of the puts found them done
+    assert "stopping_in_a_hurry" in b.said()
+    hanging.times = 0
+    b = bridge(name="again", **on_s3(tiny.endpoint)).start().until(all_committed(kafka, topic, 2000))
+    assert b.stop() == 0
+    run = subprocess.run([VARVE, "log", "read", "s3://varve/ks/0", "--endpoint", tiny.endpoint, "--path-style", "--json"], capture_output=True, text=True,
+                         env={**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest"})
+    assert run.returncode == 0, run.stderr
+    assert [int(json.loads(line)["nonce"]) for line in run.stdout.splitlines()] == list(range(2000))
+
+
+def test_a_second_signal_while_s3_hangs_at_the_start(topic, bridge, tiny):
+    hanging = tiny.fail(*HANGS, times=10**9)
+    b = bridge(**on_s3(tiny.endpoint)).start()
+    b.until(lambda: hanging.struck)
+    b.process.terminate()
+    b.until("stopping signal=15")
+    b.process.terminate()
+    assert b.wait() == 3, b.said()
+    assert "nothing was begun" in b.said()
 
 
 def test_an_endpoint_that_is_not_s3(bridge, tiny):
