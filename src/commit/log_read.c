@@ -333,8 +333,8 @@ enum err commit_log_read(struct commit *c, const struct log_query *q, struct log
         e = read_filtered(&r, dep);
     else
         e = gather_all(&r, &page->spans, q->max_records, q->max_bytes, dep);
+    spans_release(&r.step); // of a log that does not exist there is room, too
     if (e) {
-        spans_release(&r.step);
         log_page_release(page);
         return e == ERR_COLD ? e : err_set(msg, e, "cannot read the log: %s", err_text(e));
     }

@@ -748,7 +748,7 @@ def clients():
         c.ending = True
         c.pressure.join()
         c.close()
-        assert c.server.stop() == 0
+        assert c.server.stop() == 0, pathlib.Path(str(c.server.data) + ".log").read_text()[-9000:]
 
 
 def test_a_model_of_logs(clients):
