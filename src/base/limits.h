@@ -33,7 +33,6 @@
 #define LIMIT_REL_LISTS          64u          // lists that one query combines
 #define LIMIT_REL_MANY           10000u       // lists of one request that reads many
 #define LIMIT_REL_WORK           (8u << 20)   // members that one query looks at
-#define LIMIT_REL_INLINE         (256u << 10) // and on a loop's thread, so that others do not wait
 #define LIMIT_ZMQ_REQUESTS       16384u       // queued over ZeroMQ at which its socket is not read
 #define LIMIT_ZMQ_BYTES          (256u << 20) // and bytes of those requests
 #define LIMIT_ZMQ_PEER_REQUESTS  4096u        // queued of a client that takes no replies

@@ -117,7 +117,7 @@ MUST_USE
 enum err commit_rel_combine(struct commit *c, enum rel_combine how, const struct rel_ref *lists,
                             size_t n, bool has_after, uint64_t after, size_t max, struct buf *out,
                             struct rel_page *page, uint64_t *dep);
-// Members that this may have to look at, at most; past LIMIT_REL_INLINE it belongs on a thread of
+// Members that this may have to look at, at most; past some number it belongs on a thread of
 // commit_background. ERR_COLD as commit_rel_count.
 MUST_USE
 enum err commit_rel_cost(struct commit *c, enum rel_combine how, const struct rel_ref *lists,

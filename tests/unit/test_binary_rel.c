@@ -206,7 +206,7 @@ static void many_and_combined(void **state)
 // What looks at many members is a job; a list may become cold before it runs.
 static void combined_elsewhere(void **state)
 {
-    enum { MANY = 90000, TIMES = 4 };
+    enum { MANY = 90000, TIMES = 12 };
     uint64_t *ids = malloc(MANY * sizeof *ids);
     struct room r;
     assert_non_null(ids);

@@ -10,6 +10,9 @@
 #define FROM_BYTES 16u            // of a `from` in the reply to REL_FROMS
 #define PAGE_BYTES LIMIT_OUT_STOP // a page of REL_FROMS ends when it has grown to this
 #define FETCH      1024u          // lists of one fetch
+// Members that a combination may look at on the loop's thread, which takes 2 ms: a job's wake-up
+// and its copy of the reply would be a tenth of that.
+#define COMBINE_INLINE (2u << 20)
 // Ids of a combination: a page, and what it may overshoot.
 #define COMBINE_BYTES (8u * (LIMIT_REL_PAGE + 1) + (64u << 10))
 
@@ -273,7 +276,7 @@ enum conn_verdict binary_rel_combine(struct conn *c, const struct frame *f)
         return binary_fail(c, FRAME_REL_COMBINE, e, &msg, 0);
     e = commit_rel_cost(commit_of(c), (enum rel_combine)(arg.order - ORDER_INTERSECT), lists, count,
                         arg.limit, &members);
-    if (!e && members > LIMIT_REL_INLINE)
+    if (!e && members > COMBINE_INLINE)
         return combine_start(c, &arg, lists, count);
     if (!e && begin(c, &r, COMBINE_HEAD))
         return CONN_DROP;

@@ -171,6 +171,10 @@ enum conn_verdict route_rel_many(struct request *rq)
 
 // ---- combined ----
 
+// Members that a combination may look at on the loop's thread; what may be more goes to a reader
+// thread, and the loop's other connections do not wait for it.
+#define COMBINE_INLINE (256u << 10)
+
 struct combination {
     enum rel_combine how;
     bool quoted, has_after;
@@ -330,7 +334,7 @@ static enum conn_verdict combine(struct request *rq, struct http_work *w, enum r
     if (status)
         return reply_refused(rq, status, &m);
     enum err e = commit_rel_cost(rq->http->o.commit, q.how, q.lists, q.count, q.limit, &members);
-    if (!e && members > LIMIT_REL_INLINE)
+    if (!e && members > COMBINE_INLINE)
         return combine_start(rq, &q);
     if (!e)
         e = run(rq->http->o.commit, &q, &w->ids, &page, &rq->dep);
