@@ -11,6 +11,8 @@ enum {
     RUN_RECORDS = 1000,
     RUN_BYTES = 256 << 10,
     PIPELINE = 2048, // where each record is another log's, so many share a sync of the server
+    SEND_APPENDS = PIPELINE / 4, // queued before they are sent,
+    SEND_BYTES = 1 << 20,        // or so many bytes, so that the server has work meanwhile
     TIMEOUT_MS = 60000,
 };
 
@@ -25,6 +27,7 @@ struct server {
     size_t count;
     uint64_t sent[PIPELINE]; // records of the appends on their way: a ring
     uint64_t first, next;
+    size_t unsent_appends, unsent_bytes;
     struct sink_stats stats;
 };
 
@@ -87,8 +90,13 @@ static enum err send_run(struct server *s, struct errmsg *msg)
     s->sent[s->next++ % PIPELINE] = s->count;
     s->stats.batches++;
     s->count = 0;
+    s->unsent_appends++;
+    s->unsent_bytes += buf_len(&s->bytes);
     buf_clear(&s->bytes);
-    v = s->next % (PIPELINE / 4) == 0 ? varve_flush(s->conn) : VARVE_OK;
+    if (s->unsent_appends < SEND_APPENDS && s->unsent_bytes < SEND_BYTES)
+        return ERR_OK;
+    s->unsent_appends = s->unsent_bytes = 0;
+    v = varve_flush(s->conn);
     return v && v != VARVE_FULL ? told(s, v, msg) : ERR_OK;
 }
 

@@ -114,11 +114,10 @@ struct log_page {
     uint64_t records;
     uint64_t bytes;        // of those, as encoded
     uint64_t first_offset; // the log's, when it was read
-    uint64_t
-        end_offset; // its end then; may leave out what was added last, unless the page reaches it
-    uint64_t next;  // the offset to go on from. Forwards: past the last one looked at
-    bool more;      // there is, or with a filter may be, more; continuation is set
-    bool truncated; // it asked for records that are no longer kept
+    uint64_t end_offset; // its end then; without the last additions, if the page does not reach it
+    uint64_t next;       // the offset to go on from. Forwards: past the last one looked at
+    bool more;           // there is, or with a filter may be, more; continuation is set
+    bool truncated;      // it asked for records that are no longer kept
     char continuation[LOG_TOKEN];
     // of log_page_next
     size_t span;

@@ -494,6 +494,13 @@ static enum err no_objects(void *arg, const struct log_name *n, uint64_t first, 
     return err_set(msg, ERR_NETWORK, "nobody answers");
 }
 
+static void reopen_without_objects(struct fix *f)
+{
+    assert_int_equal(commit_close(f->c), ERR_OK);
+    f->o.tier = (struct commit_tier){.read = no_objects, .arg = f};
+    open_it(f);
+}
+
 // All of a log is in objects, which cannot be reached: it still takes records, as recovery does.
 static void test_append_without_objects(void **state)
 {
@@ -501,9 +508,7 @@ static void test_append_without_objects(void **state)
     struct errmsg msg = {0};
     struct log_input in = {slice_str("record"), NONCE_NONE, 1, true};
     struct log_append a = {.name = name, .records = &in, .count = 1};
-    assert_int_equal(commit_close(f->c), ERR_OK);
-    f->o.tier = (struct commit_tier){.read = no_objects, .arg = f};
-    open_it(f);
+    reopen_without_objects(f);
     for (uint64_t end = 2; end < 12; end++) {
         if (append(f, &a, &msg))
             fail_msg("append: %s", msg.text);
@@ -541,9 +546,7 @@ static void test_clock_set_back(void **state)
     struct errmsg msg = {0};
     struct log_input in = {slice_str("record"), NONCE_NONE, 1, true};
     struct log_append a = {.name = name, .records = &in, .count = 1};
-    assert_int_equal(commit_close(f->c), ERR_OK);
-    f->o.tier = (struct commit_tier){.read = no_objects, .arg = f};
-    open_it(f);
+    reopen_without_objects(f);
     sim_set_wall_ms(f->sim, 1000000000);
     assert_int_equal(append(f, &a, &msg), ERR_OK);
     assert_int_equal(commit_flush(f->c), ERR_OK);
